@@ -1,0 +1,39 @@
+"""Clocks. All time in the package is the event loop's time, so that a virtual loop moves it.
+
+``anyio.fail_after`` and every sleep follow the loop; a clock beside it would disagree with them
+under a virtual loop. What must not live here: waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+
+class LoopClock:
+    """Monotonic time of the running loop, and the wall clock corrected by what servers say.
+
+    The wall clock is read once and carried on by the loop's time, so that a clock that jumps
+    while a transfer runs changes nothing. ``learn`` moves it to a server's Date header; S3
+    refuses a request that is more than 15 minutes off (RequestTimeTooSkewed).
+    """
+
+    def __init__(self) -> None:
+        self._wall_zero: datetime | None = None
+
+    def monotonic(self) -> float:
+        """Seconds of the running loop's clock."""
+        return asyncio.get_running_loop().time()
+
+    def now(self) -> datetime:
+        """The wall clock in UTC, as far as it is known."""
+        if self._wall_zero is None:
+            self._wall_zero = datetime.now(UTC) - timedelta(seconds=self.monotonic())
+        return self._wall_zero + timedelta(seconds=self.monotonic())
+
+    def learn(self, server_time: datetime) -> float:
+        """Set the wall clock to a server's; returns the correction in seconds."""
+        offset = (server_time - self.now()).total_seconds()
+        assert self._wall_zero is not None
+        self._wall_zero += timedelta(seconds=offset)
+        return offset

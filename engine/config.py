@@ -1,0 +1,117 @@
+"""Settings as frozen values, checked when they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from engine.errors import UsageError
+from engine.types import GiB, MiB
+
+# S3's limits: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+MIN_PART_SIZE = 5 * MiB
+MAX_PART_SIZE = 5 * GiB
+MAX_PARTS = 10_000
+MAX_SINGLE_PUT = 5 * GiB
+MAX_OBJECT_SIZE = MAX_PARTS * MAX_PART_SIZE
+
+DEFAULT_THRESHOLD = 10_485_760
+
+
+@dataclass(frozen=True, slots=True)
+class TransferConfig:
+    """How objects are cut and how much may be under way. Sizes are bytes.
+
+    Attributes:
+        multipart_threshold: Uploads strictly above it go in parts; s3transfer compares with
+            ``>=``, so at exactly this size the two differ.
+        multipart_download_threshold: Downloads strictly above it are fetched as ranges.
+        part_size: Size of a part and of a range; raised in MiB steps where 10,000 parts
+            would not hold the object.
+        max_parts_in_flight: Parts of one object under way at once. What a crash can waste is
+            this many parts.
+        max_concurrency: Requests under way at once over all objects; None starts at 64 for
+            small objects and 16 for big ones.
+        max_memory: Bytes of buffers over all objects.
+        checksum: ``crc64nvme`` or ``crc32c``.
+    """
+
+    multipart_threshold: int = DEFAULT_THRESHOLD
+    multipart_download_threshold: int = DEFAULT_THRESHOLD
+    part_size: int = 8 * MiB
+    max_parts_in_flight: int = 10
+    max_concurrency: int | None = None
+    max_memory: int = 256 * MiB
+    checksum: str = "crc64nvme"
+
+    def __post_init__(self) -> None:
+        _at_least("multipart_threshold", self.multipart_threshold, 0)
+        _at_least("multipart_download_threshold", self.multipart_download_threshold, 0)
+        _at_least("part_size", self.part_size, MIN_PART_SIZE)
+        _at_least("max_parts_in_flight", self.max_parts_in_flight, 1)
+        _at_least("max_memory", self.max_memory, 16 * MiB)
+        if self.max_concurrency is not None:
+            _at_least("max_concurrency", self.max_concurrency, 1)
+        if self.part_size > MAX_PART_SIZE:
+            raise UsageError(f"part size {self.part_size} is over S3's limit {MAX_PART_SIZE}")
+        if self.multipart_threshold > MAX_SINGLE_PUT:
+            raise UsageError(
+                f"multipart threshold {self.multipart_threshold} is over {MAX_SINGLE_PUT}, "
+                "the largest object that one PUT may write"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshPolicy:
+    """When a lease is renewed, in seconds, from its true lifetime L (Expiration minus Date).
+
+    advisory = min(3600, max(0.25 L, min(120, 0.5 L))): renewal starts in the background.
+    mandatory = min(60, 0.1 L): requests wait for the renewal from here on.
+    A 900 s lease is renewed 225 s before its end; an 8 s lease 4 s before.
+    """
+
+    jitter: float = 0.05
+
+    def advisory(self, lifetime: float) -> float:
+        return min(3600.0, max(0.25 * lifetime, min(120.0, 0.5 * lifetime)))
+
+    def mandatory(self, lifetime: float) -> float:
+        return min(60.0, 0.1 * lifetime)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often one request is made again. Seconds; full jitter between tries."""
+
+    max_attempts: int = 8
+    base_delay: float = 0.1
+    max_delay: float = 10.0
+    # One budget for all requests of an engine: a store that is down must not cost
+    # max_attempts times every request. Refilled by successes, as in AWS's standard mode.
+    budget: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds until a silent peer is given up."""
+
+    connect: float = 5.0
+    first_byte: float = 30.0
+    stall: float = 10.0
+    complete: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where the services are. None means AWS's own address for the region."""
+
+    region: str = "us-east-1"
+    s3: str | None = None
+    sts: str | None = None
+    imds: str | None = None
+    ca_bundle: str | None = None
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise UsageError(f"{name} is {value}, the least is {least}")

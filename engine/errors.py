@@ -1,0 +1,282 @@
+"""The whole error tree. Every error that leaves the package is one of these.
+
+::
+
+    EngineError
+    |-- UsageError                 what was asked cannot be done; nothing was sent       exit 2
+    |   `-- WrongLoop              an Engine used in a second loop, after a fork, or under trio
+    |-- CredentialsError           no usable credentials                                 exit 3
+    |   |-- AssumeRoleDenied       STS said no: trust policy, identity policy, external id
+    |   |-- RoleInvalid            STS refused the request itself (duration, policy size)
+    |   |-- SourceUnavailable      the source of credentials does not answer or has none
+    |   `-- CredentialsExpired     the lease ended and could not be renewed              exit 4
+    |-- TransferError              one object could not be moved                         exit 1
+    |   |-- S3Error                S3 answered with an error code
+    |   |   |-- AccessDenied                                                             exit 3
+    |   |   |-- NotFound           no such bucket, key, version or upload
+    |   |   `-- ObjectChanged      If-Match failed: overwritten while it was read
+    |   |-- ConnectionFailed       no answer, or half of one; the network's fault
+    |   |-- ProtocolError          an answer that HTTP or S3 does not allow
+    |   |-- RedirectRefused        an answer that points at another host; never followed
+    |   |-- ChecksumMismatch       the bytes are not the bytes that were meant
+    |   |-- SourceChanged          a local file changed while it was read
+    |   `-- UnsafeKey              a key that would leave the target folder
+    `-- LoadError                  Redshift did not take the load                        exit 1
+        |-- LoadRefused            seen before BEGIN; nothing was sent to Redshift       exit 2
+        |-- DatabaseError          the database answered with an error
+        |-- CopyFailed             COPY refused rows or could not read; rolled back
+        |-- CountMismatch          COPY loaded other files or rows than staged; rolled back
+        `-- CommitUnknown          the answer to COMMIT was lost; never retried by itself  exit 4
+
+What lives here: classes and the facts they carry. What must not: a branch on message text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class EngineError(Exception):
+    """Base of all errors of the package.
+
+    Args:
+        headline: What happened, to which object, in one sentence without a full stop.
+        fix: What to do next; may be empty where nothing can be done.
+        facts: Further facts by name, printed one a line (``bucket``, ``request_id``, ...).
+
+    Attributes:
+        code: Stable short code, printed as ``error[CODE]``.
+        retryable: Whether the same call may succeed when made again.
+        exit_code: The exit status of the command when this error ends it.
+    """
+
+    code: ClassVar[str] = "E000"
+    retryable: ClassVar[bool] = False
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, headline: str, *, fix: str = "", **facts: object) -> None:
+        super().__init__(headline)
+        self.headline = headline
+        self.fix = fix
+        self.facts: Mapping[str, object] = {k: v for k, v in facts.items() if v not in (None, "")}
+
+    def __str__(self) -> str:
+        lines = [f"{name.replace('_', ' ')}: {value}" for name, value in self.facts.items()]
+        text = f"{self.headline} ({', '.join(lines)})" if lines else self.headline
+        return f"{text}. {self.fix}" if self.fix else text
+
+
+class UsageError(EngineError):
+    """What was asked cannot be done; found before anything was sent."""
+
+    code = "U001"
+    exit_code = 2
+
+
+class WrongLoop(UsageError):
+    """An object was used outside the event loop, process or async library that opened it."""
+
+    code = "U002"
+
+
+class CredentialsError(EngineError):
+    """No usable credentials."""
+
+    code = "C100"
+    exit_code = 3
+
+
+class AssumeRoleDenied(CredentialsError):
+    """STS refused AssumeRole (AccessDenied)."""
+
+    code = "C103"
+
+
+class RoleInvalid(CredentialsError):
+    """STS found the AssumeRole request itself invalid (ValidationError and its kin)."""
+
+    code = "C104"
+
+
+class SourceUnavailable(CredentialsError):
+    """The source of credentials does not answer, or has none to give."""
+
+    code = "C105"
+    retryable = True
+
+
+class CredentialsExpired(CredentialsError):
+    """The lease ended and could not be renewed."""
+
+    code = "C101"
+    exit_code = 4
+
+
+class TransferError(EngineError):
+    """One object could not be moved."""
+
+    code = "T100"
+
+
+class S3Error(TransferError):
+    """S3 answered with an error.
+
+    Attributes:
+        s3_code: The code of the error document (``SlowDown``), or of the status where the
+            answer had no body.
+        status: The HTTP status.
+        retry_after: Seconds that the server asked to wait, or None.
+        server_time_offset: Server clock minus ours in seconds, or None.
+    """
+
+    code = "T110"
+
+    def __init__(
+        self,
+        headline: str,
+        *,
+        s3_code: str,
+        status: int,
+        retry_after: float | None = None,
+        server_time_offset: float | None = None,
+        fix: str = "",
+        **facts: object,
+    ) -> None:
+        super().__init__(headline, fix=fix, code=s3_code, status=status, **facts)
+        self.s3_code = s3_code
+        self.status = status
+        self.retry_after = retry_after
+        self.server_time_offset = server_time_offset
+
+
+class AccessDenied(S3Error):
+    """S3 answered AccessDenied."""
+
+    code = "T111"
+    exit_code = 3
+
+
+class NotFound(S3Error):
+    """No such bucket, key, version or upload."""
+
+    code = "T112"
+
+
+class ObjectChanged(S3Error):
+    """The object was overwritten while it was read (If-Match failed)."""
+
+    code = "T113"
+
+
+class ConnectionFailed(TransferError):
+    """No answer, or half of one."""
+
+    code = "T120"
+    retryable = True
+
+
+class ProtocolError(TransferError):
+    """An answer that HTTP or S3 does not allow."""
+
+    code = "T121"
+    retryable = True
+
+
+class RedirectRefused(TransferError):
+    """An answer that points at another host. Redirects are never followed."""
+
+    code = "T122"
+
+
+class ChecksumMismatch(TransferError):
+    """The bytes are not the bytes that were meant."""
+
+    code = "T130"
+    retryable = True
+
+
+class SourceChanged(TransferError):
+    """A local file changed while it was read."""
+
+    code = "T131"
+
+
+class UnsafeKey(TransferError):
+    """A key whose file would lie outside the target folder."""
+
+    code = "T132"
+
+
+class LoadError(EngineError):
+    """Redshift did not take the load."""
+
+    code = "L300"
+
+
+class LoadRefused(LoadError):
+    """Found before BEGIN; nothing was sent to Redshift."""
+
+    code = "L301"
+    exit_code = 2
+
+
+class DatabaseError(LoadError):
+    """The database answered with an error.
+
+    Attributes:
+        sqlstate: Five characters, or "" where the connection failed before an answer.
+        lost: Whether the connection was lost instead of an error answered.
+    """
+
+    code = "L310"
+
+    def __init__(
+        self,
+        headline: str,
+        *,
+        sqlstate: str = "",
+        lost: bool = False,
+        fix: str = "",
+        **facts: object,
+    ) -> None:
+        super().__init__(headline, fix=fix, sqlstate=sqlstate, **facts)
+        self.sqlstate = sqlstate
+        self.lost = lost
+
+
+class CopyFailed(LoadError):
+    """COPY refused rows or could not read its files; the transaction was rolled back.
+
+    Attributes:
+        rejected: The refused rows as the load history has them (``RejectedRow``).
+        query_id: Redshift's query id of the COPY, or None.
+    """
+
+    code = "L311"
+
+    def __init__(
+        self,
+        headline: str,
+        *,
+        rejected: tuple[object, ...] = (),
+        query_id: int | None = None,
+        fix: str = "",
+        **facts: object,
+    ) -> None:
+        super().__init__(headline, fix=fix, query_id=query_id, **facts)
+        self.rejected = rejected
+        self.query_id = query_id
+
+
+class CountMismatch(LoadError):
+    """COPY loaded other files or rows than were staged; the transaction was rolled back."""
+
+    code = "L312"
+
+
+class CommitUnknown(LoadError):
+    """The answer to COMMIT was lost: committed or not is unknown. Never retried by itself."""
+
+    code = "L320"
+    exit_code = 4

@@ -1,0 +1,109 @@
+"""What happened, as frozen values. One stream of them feeds progress, logs, metrics and reports.
+
+What must not live here: a decision. An event is told after the fact and cannot change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from engine.types import ByteRange, S3Url
+
+
+@dataclass(frozen=True, slots=True)
+class BytesMoved:
+    """``size`` more bytes of one object are at the far end. Same meaning in both directions."""
+
+    url: S3Url
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartDone:
+    """One part or range is acknowledged; ``range`` is None for an object moved whole."""
+
+    url: S3Url
+    range: ByteRange | None
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectDone:
+    """One object is whole at its destination."""
+
+    url: S3Url
+    path: str
+    operation: str
+    size: int
+    parts: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectFailed:
+    """One object could not be moved; nothing of it is visible."""
+
+    url: S3Url
+    path: str
+    operation: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """A request is made again after ``delay`` seconds."""
+
+    operation: str
+    url: S3Url | None
+    attempt: int
+    delay: float
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRenewed:
+    """The broker holds a new set of credentials. ``seconds`` is how long getting it took."""
+
+    source: str
+    generation: int
+    expires_at: datetime | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRenewalFailed:
+    """A renewal failed; the old set is served as long as it lives."""
+
+    source: str
+    generation: int
+    error: str
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoadStep:
+    """A load has come to ``step``: counting, staging, copying, reconciling, sweeping."""
+
+    load_id: str
+    step: str
+    detail: str = ""
+
+
+Event = (
+    BytesMoved
+    | PartDone
+    | ObjectDone
+    | ObjectFailed
+    | Retried
+    | LeaseRenewed
+    | LeaseRenewalFailed
+    | LoadStep
+)
+
+Emit = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """The listener of those who do not listen."""

@@ -1,0 +1,196 @@
+"""The seams. Rooms above the line know these and nothing of each other.
+
+An implementation inherits its protocol and is ``@final``; every method here is abstract. Plain
+inheritance would let a class without a method pass the type checker and answer None.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from engine.types import (
+    ByteRange,
+    Checksum,
+    Credentials,
+    ObjectInfo,
+    PartReceipt,
+    PutReceipt,
+    RangeReceipt,
+    S3Url,
+    UploadId,
+)
+
+
+class Clock(Protocol):
+    """Monotonic seconds of the event loop, and the wall clock as servers correct it."""
+
+    @abstractmethod
+    def monotonic(self) -> float: ...
+    @abstractmethod
+    def now(self) -> datetime: ...
+    @abstractmethod
+    def learn(self, server_time: datetime) -> float: ...
+
+
+class CredentialProvider(Protocol):
+    """Gets one set of credentials from where they come from. No caching: the broker caches."""
+
+    @abstractmethod
+    async def fetch(self) -> Credentials:
+        """Raises CredentialsError; ``retryable`` says whether asking again may help."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """For people: what and where, no secret (``instance role etl-host (IMDSv2)``)."""
+
+
+class Lease(Protocol):
+    """A worker's handle on live credentials."""
+
+    @abstractmethod
+    async def ready(self) -> Credentials:
+        """The current set; waits only while there is none that is safe to use.
+
+        Raises:
+            CredentialsError: None could be had.
+        """
+
+    @abstractmethod
+    async def at_least(self, seconds: float) -> Credentials:
+        """A set with at least ``seconds`` to live, renewed first if need be.
+
+        Raises:
+            CredentialsError: Not even a new set lives that long.
+        """
+
+    @abstractmethod
+    def remaining(self, credentials: Credentials) -> float:
+        """Seconds that ``credentials`` still live by our own clock; ``inf`` for long-term keys."""
+
+    @abstractmethod
+    def report_expired(self, credentials: Credentials) -> None:
+        """A server said that this set has expired. One renewal, however many say so."""
+
+
+class ChecksumAlgorithm(Protocol):
+    """A checksum whose parts can be combined to that of the whole."""
+
+    name: str
+    header: str
+
+    @abstractmethod
+    def update(self, data: memoryview | bytes, crc: int = 0) -> int: ...
+    @abstractmethod
+    def combine(self, first: int, second: int, second_length: int) -> int: ...
+    @abstractmethod
+    def encode(self, crc: int) -> str: ...
+
+
+class ByteSource(Protocol):
+    """Where the bytes of an upload come from. Methods may block: planes call them in threads."""
+
+    size: int
+    name: str
+
+    @abstractmethod
+    def read_into(self, offset: int, view: memoryview) -> None:
+        """Fill ``view`` from ``offset``. Raises SourceChanged if the source is shorter."""
+
+    @abstractmethod
+    def check_unchanged(self) -> None:
+        """Raises SourceChanged if the source is no longer what it was when it was opened."""
+
+
+class ByteSink(Protocol):
+    """Where the bytes of a download go. ``write_at`` may block: planes call it in threads."""
+
+    @abstractmethod
+    def write_at(self, offset: int, view: memoryview) -> None: ...
+
+
+class DataPlane(Protocol):
+    """S3's data verbs: one request each, never repeated here. The plane chooses how bytes move."""
+
+    @abstractmethod
+    async def put_object(
+        self, url: S3Url, source: ByteSource, algorithm: ChecksumAlgorithm
+    ) -> PutReceipt: ...
+
+    @abstractmethod
+    async def upload_part(
+        self,
+        url: S3Url,
+        upload_id: UploadId,
+        number: int,
+        source: ByteSource,
+        offset: int,
+        length: int,
+        algorithm: ChecksumAlgorithm,
+    ) -> PartReceipt: ...
+
+    @abstractmethod
+    async def get_range(
+        self,
+        url: S3Url,
+        sink: ByteSink,
+        sink_offset: int,
+        *,
+        range: ByteRange | None,
+        etag: str | None,
+        algorithm: ChecksumAlgorithm | None,
+    ) -> RangeReceipt:
+        """GET the object, or one range of it, into ``sink`` at ``sink_offset``.
+
+        With ``etag`` the request carries If-Match; an overwrite raises ObjectChanged.
+        """
+
+    @abstractmethod
+    async def aclose(self) -> None: ...
+
+
+class ControlPlane(Protocol):
+    """S3's other verbs: one request each, never repeated here."""
+
+    @abstractmethod
+    async def head_object(self, url: S3Url) -> ObjectInfo: ...
+    @abstractmethod
+    def list_objects(self, prefix: S3Url) -> AsyncIterator[ObjectInfo]: ...
+    @abstractmethod
+    async def create_multipart_upload(
+        self, url: S3Url, algorithm: ChecksumAlgorithm
+    ) -> UploadId: ...
+    @abstractmethod
+    async def complete_multipart_upload(
+        self,
+        url: S3Url,
+        upload_id: UploadId,
+        parts: Sequence[PartReceipt],
+        checksum: Checksum,
+        size: int,
+    ) -> PutReceipt: ...
+    @abstractmethod
+    async def abort_multipart_upload(self, url: S3Url, upload_id: UploadId) -> None: ...
+    @abstractmethod
+    async def list_parts(self, url: S3Url, upload_id: UploadId) -> Sequence[int]:
+        """Numbers of the parts that S3 holds; empty once the upload is gone."""
+
+    @abstractmethod
+    async def delete_objects(self, urls: Sequence[S3Url]) -> None: ...
+    @abstractmethod
+    async def aclose(self) -> None: ...
+
+
+class Executor(Protocol):
+    """How SQL is run. Text results only: Redshift's binary numeric misleads PostgreSQL drivers."""
+
+    @abstractmethod
+    async def execute(self, sql: str, public_sql: str | None = None) -> None:
+        """Run one statement. Raises DatabaseError, which names ``public_sql`` and never ``sql``."""
+
+    @abstractmethod
+    async def fetch_strings(self, sql: str) -> list[tuple[str | None, ...]]: ...
+    @abstractmethod
+    async def aclose(self) -> None: ...

@@ -1,0 +1,203 @@
+"""The one retry layer: what to do with an error, how long to wait, when to stop.
+
+Planes try once; every repetition of a request is decided here, through tenacity, with one
+budget that all requests of an engine share. What must not live here: a request.
+
+Rules of this file:
+- ``classify`` reads classes and codes, never message text.
+- A back-off holds no slot and no buffer: the caller passes a call that takes both itself.
+- An expired lease does not count as an attempt more than once a generation.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import TypeVar
+
+import anyio
+import tenacity
+
+from engine.config import RetryPolicy
+from engine.errors import (
+    AccessDenied,
+    CredentialsExpired,
+    EngineError,
+    ObjectChanged,
+    RedirectRefused,
+    S3Error,
+)
+from engine.events import Emit, Retried
+from engine.types import S3Url
+
+T = TypeVar("T")
+
+
+class Verdict(enum.Enum):
+    """What to do with a failed request."""
+
+    RETRY = "retry"
+    REFRESH = "refresh"
+    FAIL = "fail"
+
+
+# Codes that say "these credentials are over" (reference D.11).
+EXPIRED_CODES = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "RequestExpired",
+        "InvalidToken",
+        "TokenRefreshRequired",
+    }
+)
+# Transient and throttling codes of botocore's standard mode, and S3's own. RequestTimeout is a
+# 400: our half-dead socket, not our mistake.
+RETRY_CODES = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "BadDigest",
+        "InternalError",
+        "OperationAborted",
+        "PriorRequestNotComplete",
+        "RequestLimitExceeded",
+        "RequestTimeout",
+        "RequestTimeTooSkewed",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "TooManyRequestsException",
+    }
+)
+_RETRY_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+# Seconds of obedience to Retry-After; a server that asks for more has to say so again.
+MAX_RETRY_AFTER = 60.0
+# Renewals that one request may ask for. A server that calls every new lease expired has a
+# clock or a policy problem that more renewals do not solve.
+MAX_REFRESHES = 3
+# What a repeated request takes from the shared budget, what a first-time success gives back
+# (the proportions of AWS's standard mode).
+_RETRY_COST = 5
+_SUCCESS_REFUND = 1
+
+
+def classify(error: BaseException) -> Verdict:
+    """What to do after ``error``: make the request again, renew first, or give up."""
+    if isinstance(error, S3Error):
+        if error.s3_code in EXPIRED_CODES:
+            return Verdict.REFRESH
+        if isinstance(error, ObjectChanged | AccessDenied):
+            return Verdict.FAIL
+        if error.s3_code in RETRY_CODES or error.status in _RETRY_STATUS:
+            return Verdict.RETRY
+        return Verdict.FAIL
+    if isinstance(error, RedirectRefused | CredentialsExpired):
+        return Verdict.FAIL
+    if isinstance(error, EngineError) and error.retryable:
+        return Verdict.RETRY
+    return Verdict.FAIL
+
+
+class RetryBudget:
+    """Tokens for repeated requests, shared by all requests of one engine."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._tokens = size
+
+    def take(self) -> bool:
+        if self._tokens < _RETRY_COST:
+            return False
+        self._tokens -= _RETRY_COST
+        return True
+
+    def succeeded(self) -> None:
+        self._tokens = min(self._size, self._tokens + _SUCCESS_REFUND)
+
+    def __repr__(self) -> str:
+        return f"<RetryBudget {self._tokens}/{self._size}>"
+
+
+class Retrier:
+    """Makes calls again as one policy and one budget allow.
+
+    Args:
+        random: Where the jitter comes from; passed so that a simulation can repeat it.
+        emit: Told about every repetition.
+    """
+
+    def __init__(self, policy: RetryPolicy, *, random: Random, emit: Emit) -> None:
+        self._policy = policy
+        self._random = random
+        self._emit = emit
+        self._budget = RetryBudget(policy.budget)
+
+    async def run(
+        self, operation: str, url: S3Url | None, call: Callable[[], Awaitable[T]]
+    ) -> tuple[T, int]:
+        """``(await call(), attempts)``.
+
+        Raises:
+            EngineError: The last error, when it is final, when the attempts or the shared
+                budget are used up.
+        """
+        attempt_of_lease = _Attempts(self._policy.max_attempts, self._budget)
+        async for attempt in tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(lambda error: classify(error) is not Verdict.FAIL),
+            stop=attempt_of_lease,
+            wait=self._wait,
+            sleep=anyio.sleep,
+            before_sleep=lambda state: self._tell(operation, url, state),
+            reraise=True,
+        ):
+            with attempt:
+                result = await call()
+        self._budget.succeeded()
+        return result, attempt.retry_state.attempt_number
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        error = _error_of(state)
+        if classify(error) is Verdict.REFRESH:
+            return 0.0  # the next try waits for the renewal itself, inside lease.ready()
+        ceiling = min(
+            self._policy.max_delay,
+            self._policy.base_delay * float(2 ** min(state.attempt_number, 16)),
+        )
+        delay = self._random.uniform(0, ceiling)
+        asked = error.retry_after if isinstance(error, S3Error) else None
+        return delay if asked is None else min(asked, MAX_RETRY_AFTER) + delay
+
+    def _tell(self, operation: str, url: S3Url | None, state: tenacity.RetryCallState) -> None:
+        delay = state.next_action.sleep if state.next_action else 0.0
+        error = _error_of(state)
+        text = error.s3_code if isinstance(error, S3Error) else type(error).__name__
+        self._emit(Retried(operation, url, state.attempt_number, delay, text))
+
+    def __repr__(self) -> str:
+        return f"<Retrier {self._budget!r}>"
+
+
+class _Attempts(tenacity.stop.stop_base):
+    """Stops after ``max_attempts``, renewals aside, or when the shared budget is empty."""
+
+    def __init__(self, max_attempts: int, budget: RetryBudget) -> None:
+        self._left = max_attempts - 1
+        self._refreshes = MAX_REFRESHES
+        self._budget = budget
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+        if classify(_error_of(retry_state)) is Verdict.REFRESH:
+            self._refreshes -= 1
+            return self._refreshes < 0
+        self._left -= 1
+        return self._left < 0 or not self._budget.take()
+
+
+def _error_of(state: tenacity.RetryCallState) -> BaseException:
+    assert state.outcome is not None
+    error = state.outcome.exception()
+    assert error is not None
+    return error

@@ -1,0 +1,202 @@
+"""Frozen values that every room shares. No behaviour beyond parsing and printing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NewType
+
+from engine.errors import UsageError
+
+KiB = 1024
+MiB = 1024 * KiB
+GiB = 1024 * MiB
+
+UploadId = NewType("UploadId", str)
+"""S3's id of one multipart upload. It has no expiry and is not bound to credentials."""
+
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html; upper case and
+# underscore are allowed because buckets made before 2018 in us-east-1 may have them.
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
+_MAX_KEY_BYTES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class S3Url:
+    """A bucket and a key, written ``s3://bucket/key``. An empty key is the bucket itself.
+
+    Keys are taken as they are: ``//``, ``.``, ``..``, ``+``, ``%`` and ``#`` mean themselves.
+    """
+
+    bucket: str
+    key: str = ""
+
+    @classmethod
+    def parse(cls, text: str | S3Url) -> S3Url:
+        """Read ``s3://bucket/key``.
+
+        Raises:
+            UsageError: Not an s3:// URL, an impossible bucket name, or a key over 1,024 bytes.
+        """
+        if isinstance(text, S3Url):
+            return text
+        if not text.startswith("s3://"):
+            raise UsageError(f"not an S3 URL: {text!r}", fix="Write it as s3://bucket/key")
+        bucket, _, key = text[len("s3://") :].partition("/")
+        if not _BUCKET.fullmatch(bucket):
+            raise UsageError(
+                f"not a bucket name: {bucket!r} in {text!r}", fix="Write it as s3://bucket/key"
+            )
+        try:
+            encoded = key.encode()
+        except UnicodeEncodeError:
+            raise UsageError(
+                f"the key of {text!r} is not valid Unicode", fix="S3 keys are UTF-8; rename it"
+            ) from None
+        if len(encoded) > _MAX_KEY_BYTES:
+            raise UsageError(
+                f"the key of {text[:60]!r}... has {len(encoded)} bytes",
+                fix=f"S3 allows {_MAX_KEY_BYTES}",
+            )
+        return cls(bucket, key)
+
+    def join(self, relative: str) -> S3Url:
+        """The URL of ``relative`` under this prefix, with exactly one slash between them."""
+        prefix = self.key if not self.key or self.key.endswith("/") else self.key + "/"
+        return S3Url.parse(f"s3://{self.bucket}/{prefix}{relative}")
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """Bytes ``start`` up to, not including, ``stop`` of an object."""
+
+    start: int
+    stop: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.stop:
+            raise UsageError(f"not a byte range: {self.start}..{self.stop}")
+
+    @property
+    def length(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def header(self) -> str:
+        """The Range header (RFC 9110, 14.1.2): both ends included."""
+        return f"bytes={self.start}-{self.stop - 1}"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """One frozen set of AWS credentials. Workers hold the whole set, never single fields.
+
+    Attributes:
+        expires_at: End of life by the issuer's clock; None for long-term keys.
+        issued_at: The issuer's clock when it answered (its Date header); with ``expires_at``
+            it gives the true lifetime whatever our own clock says.
+        generation: Counts the sets that one broker has issued; 0 outside a broker.
+    """
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    expires_at: datetime | None = None
+    issued_at: datetime | None = None
+    generation: int = 0
+
+    @property
+    def lifetime(self) -> float | None:
+        """Seconds from issue to expiry by the issuer's clock; None if it never expires."""
+        if self.expires_at is None:
+            return None
+        if self.issued_at is None:
+            return (self.expires_at - datetime.now(self.expires_at.tzinfo)).total_seconds()
+        return (self.expires_at - self.issued_at).total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """A checksum as S3 writes it: algorithm name (lower case) and Base64 of the digest.
+
+    ``full_object`` is False for the composite form of a multipart upload (``...-N``), which
+    covers the part checksums and not the bytes.
+    """
+
+    algorithm: str
+    value: str
+    full_object: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What S3 says of one stored object. ``size`` is in bytes."""
+
+    url: S3Url
+    size: int
+    etag: str
+    checksum: Checksum | None = None
+    last_modified: datetime | None = None
+    version_id: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PutReceipt:
+    """S3's acknowledgement of a whole object."""
+
+    etag: str
+    checksum: Checksum | None
+    version_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartReceipt:
+    """S3's acknowledgement of one part. ``crc`` is the checksum as an integer, to combine."""
+
+    number: int
+    offset: int
+    size: int
+    etag: str
+    checksum: Checksum
+    crc: int
+
+
+@dataclass(frozen=True, slots=True)
+class RangeReceipt:
+    """One range that arrived whole. ``crc`` covers its bytes; ``object`` is the whole object's."""
+
+    range: ByteRange | None
+    size: int
+    crc: int | None
+    object: ObjectInfo
+
+
+@dataclass(frozen=True, slots=True)
+class TransferResult:
+    """What became of one object.
+
+    Attributes:
+        parts: Parts sent or ranges fetched; 1 for a single request.
+        checksum: The full-object checksum, or None where the store keeps none.
+        verified: Whether that checksum was compared with the bytes moved. A store that keeps
+            no checksum gives False, which is not an error.
+        seconds: Wall time from the first request to the last answer.
+    """
+
+    url: S3Url
+    path: str
+    size: int
+    etag: str
+    parts: int
+    checksum: Checksum | None
+    verified: bool
+    seconds: float
