@@ -1,0 +1,400 @@
+"""One connection: a request out with back-pressure, its answer into the caller's buffers.
+
+Rules of this file
+- One exchange at a time, one waiter at a time. Callbacks move bytes and wake the waiter; they
+  never wait and never raise into the loop.
+- A buffer given by ``begin_send`` may be rewritten after ``sent``; one given by ``begin_fill`` may
+  be read after ``filled``. Between the two it belongs to the connection. ``abort`` gives both back.
+- Reading stays on while a body is sent, so that an early answer is seen.
+- Any doubt ends the connection: an error, a cancelled waiter, a stray byte. ``reusable`` is True
+  only behind a complete answer of a complete request.
+
+Theory of operation
+Sending: the ``Outbox`` writes slices until the transport pauses it (its limit is one byte, so
+"resumed" means that nothing of ours is left in it) and goes on when it is resumed. So a piece of
+1 MiB costs one wake-up, and the caller reads the next piece meanwhile.
+Receiving: the transport asks where to put bytes. While a body by length is awaited the answer is
+the caller's own buffer: nothing is copied. Everything else goes through a small buffer of ours,
+whose bytes the pure ``ResponseReader`` takes apart. A full target pauses reading at once: the
+kernel's window is the flow control.
+Waiting: every wait has a limit in seconds since the last progress, by the loop's clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast, final
+
+import anyio
+
+from engine._wire.http11 import Framing, ResponseHead, ResponseReader
+from engine._wire.outbox import Outbox
+from engine._wire.sockets import is_silent, read_left_over
+from engine.config import Timeouts
+from engine.errors import ConnectionFailed, EngineError, ProtocolError
+
+# For heads, error documents and the first bytes of a body; all else goes straight into the
+# caller's buffer. One read of this size takes a whole small answer.
+RECEIVE_BUFFER = 64 * 1024
+# A deadline that has passed while the loop was busy gets one more look at the socket. Seconds.
+_LAST_LOOK = 0.01
+
+
+class EarlyAnswer(Exception):
+    """The final answer is there before the request was sent: stop sending, read it, close."""
+
+
+@final
+class Connection(asyncio.BufferedProtocol):
+    """A connection that is open or was. Made by ``connect.open_connection``."""
+
+    def __init__(self, timeouts: Timeouts, *, secure: bool) -> None:
+        self._timeouts = timeouts
+        self._secure = secure
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._wake: anyio.Event | None = None
+        self._progress_at = self._loop.time()
+        self._error: EngineError | None = None
+        self._lost = False
+        self._eof = False
+        self._early = False
+        # Receiving: [start, end) of the buffer is not yet taken apart.
+        self._buffer = memoryview(bytearray(RECEIVE_BUFFER))
+        self._start = 0
+        self._end = 0
+        self._reading = True
+        self._reader: ResponseReader | None = None
+        self._target: memoryview | None = None
+        self._filled = 0
+        self._out = Outbox()
+        self._gone = anyio.Event()
+        self.timed_out = False
+        self.bytes_received = 0
+        self.exchanges = 0
+        self.idle_since = 0.0
+
+    # The exchange, in the order of its calls.
+
+    def begin(self, method: str) -> None:
+        """Start an exchange; the connection must be ``quiet``."""
+        assert self._reader is None or self._reader.complete, "the last exchange is not over"
+        self._reader = ResponseReader(method)
+        self._early = False
+        self.exchanges += 1
+        self._touch()
+
+    def begin_send(self, view: memoryview, head: bytes = b"") -> None:
+        """Start sending ``head`` and ``view``; ``sent`` waits for the end.
+
+        Raises:
+            EarlyAnswer: An answer has come; nothing more is sent.
+            ConnectionFailed: The connection is lost.
+        """
+        if self._early or self._head() is not None:
+            self._early = True
+            raise EarlyAnswer
+        if self._lost:
+            raise self._error or ConnectionFailed("the connection was lost")
+        self._touch()
+        self._out.put(view, head)
+
+    async def sent(self) -> None:
+        """Wait until the transport has let go of all that ``begin_send`` gave it.
+
+        Raises:
+            EarlyAnswer: An answer that is no success came first.
+            ConnectionFailed: The connection broke, or moved no byte for ``Timeouts.stall``.
+        """
+        try:
+            await self._wait(self._is_sent, self._timeouts.stall, "sending")
+        except ConnectionFailed:
+            # Reset behind an early answer: the answer says more than the reset.
+            if not self._early:
+                raise
+        if self._early:
+            raise EarlyAnswer
+
+    async def head(self) -> ResponseHead:
+        """Wait for the head of the final answer.
+
+        Raises:
+            ConnectionFailed: The connection broke, or ``Timeouts.first_byte`` passed.
+            ProtocolError: An answer that HTTP does not allow.
+        """
+        self._touch()
+        if not self._has_head():
+            await self._wait(self._has_head, self._timeouts.first_byte, "the answer's head")
+        head = self._head()
+        assert head is not None
+        if self._secure and self._reader and self._reader.framing is Framing.CLOSE:
+            # Without a length only TLS's close_notify would tell an end from a cut, and the
+            # transports do not pass it on.
+            raise self._fail(ProtocolError("an answer over TLS without a length"))
+        return head
+
+    def begin_fill(self, view: memoryview) -> None:
+        """Start to receive body into ``view``; ``filled`` waits for the end."""
+        assert self._target is None and len(view) > 0
+        self._target, self._filled = view, 0
+        self._touch()
+        self._take_pending()
+
+    async def filled(self) -> int:
+        """Wait until the view is full or the body ends; returns the bytes in it.
+
+        Raises:
+            ConnectionFailed: The connection broke inside the body, or moved no byte for
+                ``Timeouts.stall``.
+            ProtocolError: A body that HTTP does not allow.
+        """
+        await self._wait(self._is_filled, self._timeouts.stall, "the answer's body")
+        return self._filled
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole answer has been received."""
+        return self._reader is not None and self._reader.complete
+
+    @property
+    def answer_started(self) -> bool:
+        """Whether a byte of the answer has arrived."""
+        return self._reader is not None and self._reader.started
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another exchange may follow this one."""
+        head = self._head()
+        clean = not (self._lost or self._eof or self._error or self._early)
+        framed = self._reader is not None and self._reader.framing is not Framing.CLOSE
+        idle = not self._out.busy and self._start == self._end
+        return bool(clean and framed and idle and self.complete and head and head.keep_alive)
+
+    def rest(self, now: float) -> None:
+        """The exchange is over; bytes and EOF from now on end the connection."""
+        self.idle_since = now
+        self._resume_reading()
+
+    def quiet(self) -> bool:
+        """Whether the idle connection still lives: open, and nothing to read on it."""
+        if self._lost or self._eof or self._error or self._start != self._end:
+            return False
+        return self._transport is not None and is_silent(self._transport)
+
+    def abort(self) -> None:
+        """Close at once and give all buffers back. Safe to call twice."""
+        self._lost = True
+        self._target = None
+        self._out.clear()
+        if self._transport is not None:
+            self._transport.abort()
+        self._notify()
+
+    async def closed(self) -> None:
+        """Wait until the transport has let go of the socket."""
+        await self._gone.wait()
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes given to the transport since the connection was opened, heads included."""
+        return self._out.bytes_sent
+
+    # Callbacks of the transport.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._out.attach(self._transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        target = self._direct_target()
+        return self._buffer[self._end :] if target is None else target
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.bytes_received += nbytes
+        if self._direct_target() is not None:
+            assert self._reader is not None
+            self._reader.advance(nbytes)
+            self._filled += nbytes
+            self._touch()
+            self._check_filled()
+            return
+        self._end += nbytes
+        if self._reader is None or self._reader.complete:
+            # Behind the end of an answer, or before any request: bytes that belong to nobody.
+            self.abort()
+            return
+        if self._reader.head is None:
+            self._read_head()
+        else:
+            self._touch()
+            self._take_pending()
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        self._end_of_stream()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._head() is None and not self._lost and not self._eof and not self._secure:
+            self._rescue()
+        self._lost = True
+        self._end_of_stream(exc)
+        self._transport = None
+        self._gone.set()
+
+    def pause_writing(self) -> None:
+        self._out.pause()
+
+    def resume_writing(self) -> None:
+        self._touch()
+        self._out.resume()
+        if not self._out.busy:
+            self._notify()
+
+    # Helpers of receiving.
+
+    def _head(self) -> ResponseHead | None:
+        return self._reader.head if self._reader is not None else None
+
+    def _is_sent(self) -> bool:
+        return not self._out.busy
+
+    def _has_head(self) -> bool:
+        return self._head() is not None
+
+    def _is_filled(self) -> bool:
+        return self._target is None
+
+    def _direct_target(self) -> memoryview | None:
+        """Where body bytes may go without a copy: behind what is there, up to the body's end."""
+        if self._target is None or self._reader is None or self._start != self._end:
+            return None
+        left = self._reader.remaining
+        return self._target[self._filled : self._filled + left] if left else None
+
+    def _read_head(self) -> None:
+        assert self._reader is not None
+        try:
+            while self._start < self._end and self._reader.head is None:
+                taken, _ = self._reader.feed(self._buffer[self._start : self._end])
+                self._start += taken
+        except ProtocolError as error:
+            self._fail(error)
+            return
+        if self._start == self._end:
+            self._start = self._end = 0
+        head = self._reader.head
+        if head is None:
+            return
+        if not self._reader.complete:
+            self._pause_reading()
+        if self._out.busy and head.status >= 300:
+            self._early = True
+            self._out.clear()
+        self._notify()
+
+    def _take_pending(self) -> None:
+        """Move body bytes from our buffer to the target, then let more come if there is room."""
+        reader = self._reader
+        assert reader is not None
+        try:
+            while self._target is not None and self._start < self._end and not reader.complete:
+                room = len(self._target) - self._filled
+                taken, body = reader.feed(self._buffer[self._start : self._end][:room])
+                self._target[self._filled : self._filled + len(body)] = body
+                self._filled += len(body)
+                self._start += taken
+                if self._filled == len(self._target):
+                    break
+            if self._start == self._end:
+                self._start = self._end = 0
+                if self._eof:
+                    reader.eof()
+        except EngineError as error:
+            self._fail(error)
+            return
+        self._check_filled()
+        if self._target is not None:
+            self._resume_reading()
+        elif self._end == len(self._buffer):
+            self._pause_reading()
+
+    def _check_filled(self) -> None:
+        assert self._reader is not None
+        target = self._target
+        if target is not None and (self._filled == len(target) or self._reader.complete):
+            self._target = None
+            if not self._reader.complete:
+                self._pause_reading()
+            self._notify()
+
+    def _pause_reading(self) -> None:
+        if self._reading and self._transport is not None:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if not self._reading and self._transport is not None and not self._lost:
+            self._reading = True
+            self._transport.resume_reading()
+
+    def _rescue(self) -> None:
+        """Hear an answer that came before the reset."""
+        if self._transport is not None and self._reader is not None:
+            got = read_left_over(self._transport, self._buffer[self._end :])
+            self._end += got
+            self.bytes_received += got
+            if got:
+                self._read_head()
+
+    # Ends and waits.
+
+    def _end_of_stream(self, exc: Exception | None = None) -> None:
+        """No byte will come any more; bytes in our buffer are still good."""
+        reader = self._reader
+        unread = self._has_head() and self._start < self._end
+        if reader is None or reader.complete or self._error or unread:
+            self._notify()
+            return
+        try:
+            reader.eof()
+            self._check_filled()
+        except ConnectionFailed as error:
+            why = f": {exc.__class__.__name__}: {exc}" if exc else ""
+            self._error = ConnectionFailed(f"{error.headline}{why}")
+            self._error.__cause__ = exc
+        self._notify()
+
+    def _fail(self, error: EngineError) -> EngineError:
+        self._error = self._error or error
+        self.abort()
+        return self._error
+
+    def _touch(self) -> None:
+        self._progress_at = self._loop.time()
+
+    def _notify(self) -> None:
+        if self._wake is not None:
+            self._wake.set()
+
+    async def _wait(self, ready: Callable[[], bool], limit: float, what: str) -> None:
+        """Wait for ``ready``; ``limit`` counts from the last progress."""
+        while self._error or not ready():
+            if self._error:
+                raise self._error
+            if self._lost:
+                raise self._fail(ConnectionFailed("the connection was lost"))
+            left = self._progress_at + limit - self._loop.time()
+            self._wake = anyio.Event()
+            with anyio.move_on_after(max(left, _LAST_LOOK)):
+                await self._wake.wait()
+                continue
+            if self._loop.time() - self._progress_at >= limit and not ready():
+                self.timed_out = True
+                raise self._fail(ConnectionFailed(f"timed out after {limit:g} s: {what}"))
+
+    def __repr__(self) -> str:
+        state = "lost" if self._lost else "open" if self._transport else "opening"
+        answer = "idle" if self._reader is None or self.complete else "busy"
+        return f"<Connection {state} {answer} exchanges={self.exchanges}>"
