@@ -1,0 +1,378 @@
+"""Broker: keeps the credentials of one provider fresh, for any number of workers.
+
+Rules of this file
+- One task, ``run``, calls the provider; nobody else does. So N waiters make one STS call, and
+  a cancelled waiter cancels nothing.
+- No worker waits while a set exists that is safe to use.
+- Life is measured on the loop's clock from the moment the request was *sent*, as long as
+  Expiration minus Date says. A wall clock that is wrong or jumps changes nothing.
+
+Theory of operation
+A set of lifetime L is renewed in the background once less than the advisory window is left
+(``RefreshPolicy``). When a renewal fails, the old set is served on and the renewal is tried
+again with back-off, faster as the end comes nearer. In the mandatory window a request waits
+while a renewal is on its way, and takes the old set if it fails; after the last safe second it
+waits, and gets the provider's error when waiting cannot help any more.
+A worker to whom a server says "expired" reports the generation that it signed with. Only a
+report of the current generation starts a renewal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass, replace
+from random import Random
+from types import TracebackType
+from typing import Self
+
+import anyio
+import anyio.abc
+
+from engine.config import RefreshPolicy
+from engine.credentials.lease import BrokerLease
+from engine.errors import CredentialsError, CredentialsExpired, EngineError, WrongLoop
+from engine.events import Emit, LeaseRenewalFailed, LeaseRenewed, silent
+from engine.protocols import Clock, CredentialProvider
+from engine.redact import mask_key_id
+from engine.types import Credentials
+
+# Expiration and Date have steps of one second, so the end is known to one second.
+CLOCK_STEP = 1.0
+# Back-off of failed renewals, seconds; full jitter. 30 s keeps an account that is throttled
+# by STS below one call a broker every 15 s.
+_BASE_DELAY = 0.5
+_MAX_DELAY = 30.0
+# How long a request without a usable set waits for a provider that keeps failing.
+MAX_WAIT = 60.0
+# The same before there ever was a set: a job that cannot start should say so soon.
+FIRST_WAIT = 10.0
+# A provider that waits for its own source gives up with us; its reason comes a moment later.
+_REASON_GRACE = 5.0
+# The least time between two renewals that servers ask for by saying "expired". A store that
+# calls every new set expired must not become a storm at STS.
+_MIN_FORCED_INTERVAL = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerStatistics:
+    """Counts since the broker started.
+
+    Attributes:
+        fetches: Calls of the provider (STS calls, for a role).
+        issued: New sets that came of them.
+        failed: Calls that failed.
+        waits: Requests that had to wait, those for the first set included.
+        waits_after_first: Requests that had to wait although a set had been issued before.
+        served_stale: Requests served in the mandatory window by the old set.
+        reports: Reports of expiry that concerned the current set.
+    """
+
+    fetches: int = 0
+    issued: int = 0
+    failed: int = 0
+    waits: int = 0
+    waits_after_first: int = 0
+    served_stale: int = 0
+    reports: int = 0
+
+
+@dataclass(slots=True)
+class _Live:
+    """The set in use, with its instants on the loop's clock."""
+
+    credentials: Credentials
+    renew_deadline: float
+    mandatory_deadline: float
+    safe_deadline: float
+    reported: bool = False
+
+
+class Broker:
+    """Keeps one provider's credentials fresh.
+
+    Args:
+        provider: Where sets come from.
+        policy: When they are renewed.
+        random: Jitter; pass a seeded one to repeat a run.
+        emit: Told about renewals and failures.
+
+    Use it as ``async with Broker(...) as broker``, or start ``broker.run`` in a task group.
+    """
+
+    def __init__(
+        self,
+        provider: CredentialProvider,
+        *,
+        clock: Clock,
+        policy: RefreshPolicy | None = None,
+        random: Random | None = None,
+        emit: Emit = silent,
+    ) -> None:
+        self._provider = provider
+        self._clock = clock
+        self._policy = policy or RefreshPolicy()
+        self._random = random or Random()
+        self._emit = emit
+        self._live: _Live | None = None
+        self._error: CredentialsError | None = None
+        self._failures = 0
+        self._generation = 0
+        self._forced_at = float("-inf")
+        self._fetching = False
+        self._wanted = False
+        self._wake = anyio.Event()
+        self._changed = anyio.Event()
+        self._counts = BrokerStatistics()
+        self._home: tuple[asyncio.AbstractEventLoop, int] | None = None
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self.lease = BrokerLease(self)
+
+    # ---- the worker's side -------------------------------------------------------------
+
+    async def ready(self) -> Credentials:
+        """The current set; see ``Lease.ready``."""
+        live = self._live
+        if (
+            live is not None
+            and not live.reported
+            and self._clock.monotonic() < live.mandatory_deadline
+        ):
+            return live.credentials
+        return await self._wait_for_set()
+
+    async def at_least(self, seconds: float) -> Credentials:
+        """A set that lives ``seconds`` more; see ``Lease.at_least``."""
+        credentials = await self.ready()
+        if self.remaining(credentials) >= seconds:
+            return credentials
+        await self._next_generation(credentials.generation)
+        fresh = await self.ready()
+        if self.remaining(fresh) < seconds:
+            raise CredentialsExpired(
+                f"a new session of {self._provider.describe()} lives "
+                f"{self.remaining(fresh):.0f} s, {seconds:.0f} s are needed",
+                fix="Ask for longer sessions (--session-duration), or let Redshift use a role of "
+                "its own (--copy-role), which it renews by itself",
+            )
+        return fresh
+
+    def remaining(self, credentials: Credentials) -> float:
+        """Seconds that a set still lives; 0 for a set that is not the current one."""
+        live = self._live
+        if live is None or live.credentials.generation != credentials.generation:
+            return 0.0
+        return max(0.0, live.safe_deadline - self._clock.monotonic())
+
+    def report_expired(self, credentials: Credentials) -> None:
+        """A server called this set expired; see ``Lease.report_expired``."""
+        live = self._live
+        if live is None or live.reported:
+            return
+        if live.credentials.generation != credentials.generation:
+            return
+        live.reported = True
+        self._count(reports=1)
+        self._want()
+
+    def statistics(self) -> BrokerStatistics:
+        return self._counts
+
+    def __repr__(self) -> str:
+        live = self._live
+        if live is None:
+            return f"<Broker of {self._provider.describe()}, no set yet>"
+        key = mask_key_id(live.credentials.access_key_id)
+        return f"<Broker of {self._provider.describe()}, generation {self._generation}, {key}>"
+
+    async def _wait_for_set(self) -> Credentials:
+        self._check_home()
+        self._count(waits=1, waits_after_first=1 if self._generation else 0)
+        give_up = self._clock.monotonic() + (MAX_WAIT if self._generation else FIRST_WAIT)
+        while True:
+            live, now = self._live, self._clock.monotonic()
+            if live is not None and not live.reported and now < live.safe_deadline:
+                if now < live.mandatory_deadline:
+                    return live.credentials
+                if not self._fetching and self._failures:
+                    self._count(served_stale=1)
+                    return live.credentials
+            reason_may_come = self._fetching and self._error is None
+            end = give_up + _REASON_GRACE if reason_may_come else give_up
+            self._raise_if_hopeless(now >= end)
+            self._want()
+            until = end
+            if live is not None and not live.reported and now < live.safe_deadline:
+                until = min(until, live.safe_deadline)
+            with anyio.move_on_after(until - now):
+                await self._changed.wait()
+
+    async def _next_generation(self, generation: int) -> None:
+        """Renew now. Comes back without a new set where the source has none newer."""
+        give_up = self._clock.monotonic() + MAX_WAIT
+        while self._generation == generation:
+            self._want()
+            with anyio.move_on_after(give_up - self._clock.monotonic()):
+                await self._changed.wait()
+            self._raise_if_hopeless(self._clock.monotonic() >= give_up)
+            if not self._failures:
+                return
+
+    def _raise_if_hopeless(self, out_of_time: bool) -> None:
+        # The error stays until a renewal succeeds: whoever comes in the back-off gets it at
+        # once, and none of them costs a call of the provider.
+        if self._error is not None and (not self._error.retryable or out_of_time):
+            raise self._error
+        if out_of_time:
+            raise CredentialsExpired(
+                f"{self._provider.describe()} gives no credentials",
+                fix="Nothing is lost; run it again when the source answers",
+            )
+
+    def _want(self) -> None:
+        self._wanted = True
+        self._wake.set()
+
+    # ---- the refresher ------------------------------------------------------------------
+
+    async def run(
+        self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Renew for ever. Start it in a task group; cancel it to stop."""
+        self._home = (asyncio.get_running_loop(), os.getpid())
+        task_status.started()
+        while True:
+            with anyio.move_on_after(self._idle_seconds()):
+                await self._wake.wait()
+            self._wake = anyio.Event()
+            if self._idle_seconds() > 0:
+                continue
+            self._wanted = False
+            await self._renew()
+
+    def _idle_seconds(self) -> float:
+        """Seconds until the next call of the provider is due."""
+        now, live = self._clock.monotonic(), self._live
+        usable = live is not None and not live.reported and now < live.safe_deadline
+        if self._failures:
+            # Nobody waits and nothing is left to save: the next request will ask.
+            idle = not usable and not self._wanted
+            return float("inf") if idle else max(0.0, self._forced_at - now)
+        if live is not None and live.reported:
+            return max(0.0, self._forced_at - now)
+        if self._wanted:
+            return 0.0
+        return float("inf") if live is None else max(0.0, live.renew_deadline - now)
+
+    async def _renew(self) -> None:
+        sent_at = self._clock.monotonic()
+        self._fetching = True
+        self._count(fetches=1)
+        try:
+            credentials = await self._provider.fetch()
+        except EngineError as error:
+            self._failed(error)
+        except Exception as error:
+            # Whatever a provider of somebody else raises must not end the refresher.
+            failure = CredentialsError(
+                f"{self._provider.describe()} failed: {type(error).__name__}"
+            )
+            failure.__cause__ = error
+            self._failed(failure)
+        else:
+            self._succeeded(credentials, sent_at)
+        finally:
+            self._fetching = False
+            self._changed.set()
+            self._changed = anyio.Event()
+
+    def _succeeded(self, credentials: Credentials, sent_at: float) -> None:
+        now = self._clock.monotonic()
+        self._error = None
+        self._wanted = False  # whoever wanted a set while this one was fetched has it now
+        old = self._live
+        if old is not None and credentials.access_key_id == old.credentials.access_key_id:
+            # The source has nothing newer yet (IMDS before its last 5 minutes): ask again
+            # later, at a quarter of what is left, so that this neither loops nor is late.
+            left = max(0.0, old.safe_deadline - now)
+            old.renew_deadline = now + max(CLOCK_STEP, left / 4)
+            self._failures = 1 if old.reported else 0
+            self._forced_at = old.renew_deadline
+            return
+        self._failures = 0
+        self._generation += 1
+        credentials = replace(credentials, generation=self._generation)
+        self._live = self._instants(credentials, sent_at)
+        self._forced_at = now + _MIN_FORCED_INTERVAL
+        self._count(issued=1)
+        self._emit(
+            LeaseRenewed(
+                self._provider.describe(), self._generation, credentials.expires_at, now - sent_at
+            )
+        )
+
+    def _instants(self, credentials: Credentials, sent_at: float) -> _Live:
+        lifetime = credentials.lifetime
+        if lifetime is None:
+            never = float("inf")
+            return _Live(credentials, never, never, never)
+        end = sent_at + lifetime
+        jitter = 1 - self._random.uniform(0, self._policy.jitter)
+        safe = end - CLOCK_STEP
+        return _Live(
+            credentials,
+            renew_deadline=end - self._policy.advisory(lifetime) * jitter,
+            mandatory_deadline=min(safe, end - self._policy.mandatory(lifetime)),
+            safe_deadline=safe,
+        )
+
+    def _failed(self, error: EngineError) -> None:
+        now = self._clock.monotonic()
+        self._failures += 1
+        self._count(failed=1)
+        self._error = (
+            error
+            if isinstance(error, CredentialsError)
+            else CredentialsError(error.headline, fix=error.fix)
+        )
+        ceiling = min(_MAX_DELAY, _BASE_DELAY * 2.0 ** min(self._failures, 16))
+        if self._live is not None and now < self._live.safe_deadline:
+            # The nearer the end, the more often: four tries in what is left, at any time.
+            ceiling = min(ceiling, max(_BASE_DELAY, (self._live.safe_deadline - now) / 4))
+        delay = self._random.uniform(ceiling / 2, ceiling)
+        self._forced_at = now + delay
+        self._emit(
+            LeaseRenewalFailed(self._provider.describe(), self._generation, error.headline, delay)
+        )
+
+    def _count(self, **more: int) -> None:
+        self._counts = replace(
+            self._counts, **{name: getattr(self._counts, name) + n for name, n in more.items()}
+        )
+
+    # ---- life ---------------------------------------------------------------------------
+
+    def _check_home(self) -> None:
+        if self._home is None:
+            raise WrongLoop("the broker is not running", fix="Use it as `async with Broker(...)`")
+        loop, pid = self._home
+        if pid != os.getpid():
+            raise WrongLoop("the broker was opened before a fork", fix="Open one in each process")
+        if loop is not asyncio.get_running_loop():
+            raise WrongLoop("the broker runs in another event loop", fix="Open one in each loop")
+
+    async def __aenter__(self) -> Self:
+        self._tasks = await anyio.create_task_group().__aenter__()
+        await self._tasks.start(self.run)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._tasks is not None
+        self._tasks.cancel_scope.cancel()
+        # Without the error: the task group would put it into a group.
+        await self._tasks.__aexit__(None, None, None)

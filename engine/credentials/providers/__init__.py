@@ -1,0 +1,1 @@
+"""Credential sources, one file each. They do not know each other."""

@@ -1,0 +1,74 @@
+"""A role assumed at STS with credentials from another lease."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, Protocol, final
+
+from engine.credentials.role import MAX_CHAINED_DURATION, RoleSpec
+from engine.errors import CredentialsExpired, UsageError
+from engine.protocols import CredentialProvider, Lease
+from engine.types import Credentials
+
+
+class Sts(Protocol):
+    """The one call that this provider needs."""
+
+    @abstractmethod
+    async def assume_role(self, caller: Credentials, parameters: Mapping[str, Any]) -> Credentials:
+        """Raises AssumeRoleDenied, RoleInvalid, SourceUnavailable (retryable), or
+        CredentialsExpired where the caller's own credentials are over."""
+
+
+@final
+class AssumeRoleProvider(CredentialProvider):
+    """Assumes ``role`` with the credentials of ``source``.
+
+    Args:
+        chained: The source is itself a role (EC2, ECS, another role): STS then gives at most
+            one hour, whatever the role allows. Longer is clamped, or refused.
+        refuse_long_chain: Refuse instead of clamping.
+
+    Raises:
+        UsageError: Chained, over an hour, and ``refuse_long_chain``.
+    """
+
+    def __init__(
+        self,
+        role: RoleSpec,
+        source: Lease,
+        sts: Sts,
+        *,
+        session_name: str,
+        chained: bool = False,
+        refuse_long_chain: bool = False,
+    ) -> None:
+        if chained and refuse_long_chain and role.duration > MAX_CHAINED_DURATION:
+            raise UsageError(
+                f"{role.duration} s asked for {role.arn}, but a role that assumes a role gets at "
+                f"most 1 hour ({MAX_CHAINED_DURATION} s)",
+                fix="Drop --session-duration: sessions are renewed while the job runs",
+            )
+        self._role = role
+        self._source = source
+        self._sts = sts
+        self._duration = min(role.duration, MAX_CHAINED_DURATION) if chained else role.duration
+        self._parameters = role.parameters(session_name, self._duration)
+
+    async def fetch(self) -> Credentials:
+        caller = await self._source.ready()
+        try:
+            return await self._assume(caller)
+        except CredentialsExpired:
+            self._source.report_expired(caller)
+            fresh = await self._source.ready()
+            if fresh == caller:
+                raise
+            return await self._assume(fresh)
+
+    async def _assume(self, caller: Credentials) -> Credentials:
+        return await self._sts.assume_role(caller, self._parameters)
+
+    def describe(self) -> str:
+        return f"role {self._role.role.name} in {self._role.role.account}"

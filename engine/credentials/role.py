@@ -1,0 +1,157 @@
+"""RoleSpec: one AssumeRole request, checked before any call is made.
+
+Rules: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from engine.errors import UsageError
+from engine.redact import mask_external_id
+
+MIN_DURATION = 900
+MAX_DURATION = 43_200
+# A role that assumes a role: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html
+# ("Role chaining"). AssumeRole fails above it, whatever the role's MaxSessionDuration.
+MAX_CHAINED_DURATION = 3_600
+DEFAULT_DURATION = 900
+
+_ARN = re.compile(
+    r"arn:(aws|aws-cn|aws-us-gov):iam::(\d{12}):role/((?:[\x21-\x7e]+/)?)([\w+=,.@-]{1,64})"
+)
+_SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
+_EXTERNAL_ID = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
+_SOURCE_IDENTITY = _SESSION_NAME
+_POLICY = re.compile(r"[\t\n\r\x20-\xff]+")
+_MAX_POLICY_CHARS = 2_048
+_MAX_TAGS = 50
+_TAG_KEY_CHARS = 128
+_TAG_VALUE_CHARS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class RoleArn:
+    """``arn:aws:iam::111122223333:role/path/name``, taken apart. Role names are case-sensitive."""
+
+    partition: str
+    account: str
+    path: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> RoleArn:
+        """Raises UsageError if ``text`` is not the ARN of an IAM role."""
+        match = _ARN.fullmatch(text)
+        if match is None:
+            raise UsageError(
+                f"not the ARN of an IAM role: {text!r}",
+                fix="Write it as arn:aws:iam::111122223333:role/name",
+            )
+        return cls(*match.groups())
+
+
+@dataclass(frozen=True, slots=True)
+class RoleSpec:
+    """The role to assume, and how.
+
+    Attributes:
+        arn: Of the role.
+        external_id: Agreed with the role's owner, 2 to 1,224 characters; blank is none.
+        source: Where the caller's own credentials come from: ``env`` or ``ec2`` (``imds`` is
+            another name for it).
+        session_name: Seen in CloudTrail of both accounts; None makes ``s3engine-<run id>``.
+        duration: Seconds of one session, 900 to 43,200; at most 3,600 where the source is
+            itself a role. Not the length of the job: sessions are renewed.
+        tags: Session tags.
+        policy: Inline session policy as JSON text.
+
+    Raises:
+        UsageError: A value that STS would refuse.
+    """
+
+    arn: str
+    external_id: str | None = field(default=None, repr=False)
+    source: str = "env"
+    session_name: str | None = None
+    duration: int = DEFAULT_DURATION
+    tags: Mapping[str, str] = field(default_factory=dict)
+    transitive_tags: tuple[str, ...] = ()
+    policy: str | None = field(default=None, repr=False)
+    source_identity: str | None = None
+
+    def __post_init__(self) -> None:
+        RoleArn.parse(self.arn)
+        if self.external_id is not None and not self.external_id.strip():
+            object.__setattr__(self, "external_id", None)  # blank means none; STS refuses it
+        _check(self.external_id, _EXTERNAL_ID, "external id", mask_external_id(self.external_id))
+        _check(self.session_name, _SESSION_NAME, "role session name", repr(self.session_name))
+        _check(
+            self.source_identity, _SOURCE_IDENTITY, "source identity", repr(self.source_identity)
+        )
+        if not MIN_DURATION <= self.duration <= MAX_DURATION:
+            raise UsageError(
+                f"a session of {self.duration} s is not possible",
+                fix=f"STS takes {MIN_DURATION} to {MAX_DURATION} seconds; "
+                "a job may be longer, sessions are renewed while it runs",
+            )
+        self._check_policy()
+        self._check_tags()
+
+    @property
+    def role(self) -> RoleArn:
+        return RoleArn.parse(self.arn)
+
+    def parameters(self, session_name: str, duration: int) -> dict[str, object]:
+        """The fields of the AssumeRole request, by their API names; absent ones left out."""
+        tags = [{"Key": key, "Value": value} for key, value in self.tags.items()]
+        fields: dict[str, object] = {
+            "RoleArn": self.arn,
+            "RoleSessionName": self.session_name or session_name,
+            "DurationSeconds": duration,
+            "ExternalId": self.external_id,
+            "Policy": self.policy,
+            "Tags": tags,
+            "TransitiveTagKeys": list(self.transitive_tags),
+            "SourceIdentity": self.source_identity,
+        }
+        return {name: value for name, value in fields.items() if value not in (None, [])}
+
+    def _check_policy(self) -> None:
+        if self.policy is None:
+            return
+        if not _POLICY.fullmatch(self.policy) or len(self.policy) > _MAX_POLICY_CHARS:
+            raise UsageError(
+                f"the session policy has {len(self.policy)} characters or one that STS refuses",
+                fix=f"STS takes 1 to {_MAX_POLICY_CHARS} characters of Latin-1",
+            )
+        try:
+            json.loads(self.policy)
+        except ValueError as error:
+            raise UsageError(f"the session policy is not JSON: {error}") from None
+
+    def _check_tags(self) -> None:
+        if len(self.tags) > _MAX_TAGS:
+            raise UsageError(f"{len(self.tags)} session tags; STS takes {_MAX_TAGS}")
+        folded = [key.casefold() for key in self.tags]
+        if len(set(folded)) != len(folded):
+            raise UsageError("two session tags differ in case only; STS takes them for one")
+        for key, value in self.tags.items():
+            if not 1 <= len(key) <= _TAG_KEY_CHARS or len(value) > _TAG_VALUE_CHARS:
+                raise UsageError(
+                    f"session tag {key[:40]!r} is too long",
+                    fix=f"Keys: 1 to {_TAG_KEY_CHARS} characters, values: 0 to {_TAG_VALUE_CHARS}",
+                )
+        unknown = [key for key in self.transitive_tags if key not in self.tags]
+        if unknown:
+            raise UsageError(f"transitive tag {unknown[0]!r} is not among the session tags")
+
+
+def _check(value: str | None, pattern: re.Pattern[str], name: str, shown: str) -> None:
+    if value is not None and not pattern.fullmatch(value):
+        raise UsageError(
+            f"STS does not take this {name}: {shown}", fix=f"It must match {pattern.pattern}"
+        )

@@ -1,0 +1,263 @@
+"""The broker on the virtual clock: hours of leases, in a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import final
+
+import anyio
+import pytest
+
+from engine.clock import LoopClock
+from engine.credentials import Broker
+from engine.errors import AssumeRoleDenied, CredentialsError, SourceUnavailable, WrongLoop
+from engine.protocols import CredentialProvider
+from engine.testing.clock import run_virtual
+from engine.types import Credentials
+
+HOUR = 3600.0
+
+
+@final
+class Sts(CredentialProvider):
+    """Issues sets of ``lifetime`` seconds after ``latency``; ``fails`` decides which calls fail."""
+
+    def __init__(
+        self,
+        lifetime: float = 900,
+        latency: float = 0.0,
+        fails: Callable[[int], Exception | None] = lambda call: None,
+        clock_error: float = 0.0,
+    ) -> None:
+        self.lifetime, self.latency, self.fails = lifetime, latency, fails
+        self.clock_error = clock_error
+        self.calls = 0
+        self.issued = 0
+        self.expires: dict[str, float] = {}
+
+    async def fetch(self) -> Credentials:
+        self.calls += 1
+        await anyio.sleep(self.latency)
+        error = self.fails(self.calls)
+        if error is not None:
+            raise error
+        self.issued += 1
+        key = f"ASIA{self.issued:012}"
+        self.expires[key] = anyio.current_time() + self.lifetime
+        now = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(
+            seconds=anyio.current_time() + self.clock_error
+        )
+        return Credentials(
+            key, "secret", "token", now + timedelta(seconds=self.lifetime), issued_at=now
+        )
+
+    def describe(self) -> str:
+        return "role test"
+
+    def check(self, credentials: Credentials) -> None:
+        assert anyio.current_time() < self.expires[credentials.access_key_id], "expired set used"
+
+
+async def sign_for(broker: Broker, sts: Sts, workers: int, hours: float, every: float) -> None:
+    async def worker(first: float) -> None:
+        await anyio.sleep(first)
+        while anyio.current_time() < hours * HOUR:
+            sts.check(await broker.lease.ready())
+            await anyio.sleep(every)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(workers):
+            tasks.start_soon(worker, every * number / workers)
+
+
+def a_broker(sts: CredentialProvider, seed: int = 7) -> Broker:
+    return Broker(sts, clock=LoopClock(), random=Random(seed))
+
+
+@pytest.mark.slow
+def test_eight_hours_of_900_s_leases_take_43_calls_and_nobody_waits() -> None:
+    async def main() -> None:
+        sts = Sts()
+        async with a_broker(sts) as broker:
+            await sign_for(broker, sts, workers=1000, hours=8, every=60)
+            print(broker.statistics())
+            assert 42 <= sts.calls <= 44
+            assert broker.statistics().waits_after_first == 0
+
+    run_virtual(main)
+
+
+@pytest.mark.slow
+def test_slow_and_failing_sts_costs_only_the_failed_calls() -> None:
+    chance = Random(3)
+
+    def fails(call: int) -> Exception | None:
+        return SourceUnavailable("STS is tired") if chance.random() < 0.2 else None
+
+    async def main() -> None:
+        sts = Sts(latency=3, fails=fails)
+        async with a_broker(sts) as broker:
+            await sign_for(broker, sts, workers=1000, hours=8, every=60)
+            statistics = broker.statistics()
+            print(statistics)
+            assert 42 <= statistics.issued <= 44
+            assert statistics.failed > 0
+            assert sts.calls == statistics.issued + statistics.failed
+            assert statistics.waits_after_first == 0
+
+    run_virtual(main)
+
+
+def test_the_first_set_is_fetched_when_it_is_wanted_and_once() -> None:
+    async def main() -> None:
+        sts = Sts(latency=1)
+        async with a_broker(sts) as broker:
+            await anyio.sleep(100)
+            assert sts.calls == 0
+            async with anyio.create_task_group() as tasks:
+                for _ in range(50):
+                    tasks.start_soon(broker.lease.ready)
+            assert sts.calls == 1
+            assert broker.statistics().waits == 50
+
+    run_virtual(main)
+
+
+def test_many_reports_of_one_generation_make_one_call() -> None:
+    async def main() -> None:
+        sts = Sts(latency=1)
+        async with a_broker(sts) as broker:
+            old = await broker.lease.ready()
+            await anyio.sleep(10)
+
+            async def worker() -> None:
+                broker.lease.report_expired(old)
+                assert (await broker.lease.ready()).generation == 2
+
+            async with anyio.create_task_group() as tasks:
+                for _ in range(64):
+                    tasks.start_soon(worker)
+            broker.lease.report_expired(old)
+            await anyio.sleep(10)
+            assert sts.calls == 2
+
+    run_virtual(main)
+
+
+def test_an_outage_is_not_seen_while_the_lease_lives() -> None:
+    async def main() -> None:
+        sts = Sts(lifetime=3600)
+        async with a_broker(sts) as broker:
+            await broker.lease.ready()
+            sts.fails = lambda call: (
+                SourceUnavailable("down") if anyio.current_time() < 3500 else None
+            )
+            await sign_for(broker, sts, workers=10, hours=2, every=7)
+            print(broker.statistics())
+            assert sts.calls < 150, "a storm"
+
+    run_virtual(main)
+
+
+def test_after_the_last_safe_second_the_providers_own_error_is_raised() -> None:
+    async def main() -> None:
+        sts = Sts(lifetime=60)
+        async with a_broker(sts) as broker:
+            await broker.lease.ready()
+            sts.fails = lambda call: AssumeRoleDenied("no more")
+            await anyio.sleep(58)
+            sts.check(await broker.lease.ready())
+            await anyio.sleep(5)
+            with pytest.raises(AssumeRoleDenied):
+                await broker.lease.ready()
+            calls = sts.calls
+            for _ in range(100):
+                with pytest.raises(AssumeRoleDenied):
+                    await broker.lease.ready()
+            assert sts.calls == calls
+            sts.fails = lambda call: None
+            await anyio.sleep(40)
+
+    run_virtual(main)
+
+
+def test_a_cancelled_waiter_does_not_cancel_the_renewal() -> None:
+    async def main() -> None:
+        sts = Sts(latency=5)
+        async with a_broker(sts) as broker:
+            with anyio.move_on_after(1):
+                await broker.lease.ready()
+            assert (await broker.lease.ready()).generation == 1
+            assert sts.calls == 1
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("clock_error", [-3600.0, 3600.0])
+def test_a_wrong_wall_clock_changes_nothing(clock_error: float) -> None:
+    async def main() -> None:
+        sts = Sts(clock_error=clock_error)
+        async with a_broker(sts) as broker:
+            await sign_for(broker, sts, workers=3, hours=1, every=30)
+            assert 5 <= sts.calls <= 6
+
+    run_virtual(main)
+
+
+def test_a_source_that_repeats_its_set_is_not_hammered() -> None:
+    @final
+    class Imds(CredentialProvider):
+        """Gives the same set until five minutes before its end, as EC2 does."""
+
+        calls = 0
+        end = 0.0
+
+        async def fetch(self) -> Credentials:
+            self.calls += 1
+            now = anyio.current_time()
+            if now > self.end - 300:
+                self.end = now + 6 * HOUR
+            zero = datetime(2026, 1, 1, tzinfo=UTC)
+            return Credentials(
+                f"ASIA{self.end}",
+                "s",
+                "t",
+                zero + timedelta(seconds=self.end),
+                issued_at=zero + timedelta(seconds=now),
+            )
+
+        def describe(self) -> str:
+            return "imds"
+
+    async def main() -> None:
+        imds = Imds()
+        async with a_broker(imds) as broker:
+            await broker.lease.ready()
+            await anyio.sleep(24 * HOUR)
+            assert broker.statistics().issued == 5
+            assert imds.calls < 100
+
+    run_virtual(main)
+
+
+def test_at_least_renews_first_and_says_its_numbers_when_even_that_is_too_short() -> None:
+    async def main() -> None:
+        sts = Sts(lifetime=900)
+        async with a_broker(sts) as broker:
+            await broker.lease.ready()
+            await anyio.sleep(300)
+            fresh = await broker.lease.at_least(800)
+            assert fresh.generation == 2
+            assert broker.lease.remaining(fresh) > 800
+            with pytest.raises(CredentialsError, match=r"899 s, 2000 s are needed"):
+                await broker.lease.at_least(2000)
+
+    run_virtual(main)
+
+
+async def test_outside_its_loop_a_broker_says_so() -> None:
+    broker = a_broker(Sts())
+    with pytest.raises(WrongLoop, match="not running"):
+        await broker.lease.ready()
