@@ -1,0 +1,217 @@
+"""One AWS client over aioboto3, stripped of what must not happen behind our back.
+
+- Redirects are off. aiohttp below aiobotocore follows a 307 to any host, and takes the request's
+  signature and session token along; ``AIOHTTPSession.send`` has no switch, so a session class
+  given through AioConfig adds one.
+- Repetition is off (``total_max_attempts=1``): ``engine.retry`` repeats.
+- Each request is signed with the frozen set that its caller holds, so that the caller knows
+  which generation a server refused.
+
+Only client calls are used, never aioboto3's transfers. What must not live here: a verb.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from contextvars import ContextVar
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+
+import anyio
+
+from engine.config import Endpoints
+from engine.errors import ConnectionFailed, EngineError, ProtocolError, RedirectRefused
+from engine.types import Credentials
+
+# Connections of the control plane. Its verbs are one or two an object; the bytes go elsewhere.
+MAX_CONNECTIONS = 64
+
+_SIGNING: ContextVar[Credentials] = ContextVar("engine_signing_credentials")
+
+
+class AnswerError(EngineError):
+    """The service answered with an error code. Callers translate it; it never leaves a plane."""
+
+    def __init__(self, operation: str, code: str, text: str, metadata: Mapping[str, Any]) -> None:
+        super().__init__(f"{operation}: {code}")
+        self.error_code = code
+        self.text = text
+        self.status = int(metadata.get("HTTPStatusCode", 0))
+        self.request_id = str(metadata.get("RequestId", ""))
+        self.headers: Mapping[str, str] = metadata.get("HTTPHeaders", {})
+
+
+class AwsClient:
+    """One service's client, opened at its first call.
+
+    Args:
+        service: ``s3`` or ``sts``.
+        endpoint_url: None for AWS's own of the region.
+        user_agent: Sent whole, so that CloudTrail can be read.
+    """
+
+    def __init__(
+        self, service: str, endpoints: Endpoints, endpoint_url: str | None, user_agent: str
+    ) -> None:
+        self._service = service
+        self._endpoints = endpoints
+        self._endpoint_url = endpoint_url
+        self._user_agent = user_agent
+        self._stack = AsyncExitStack()
+        self._client: Any = None
+        self._opening = anyio.Lock()
+
+    async def call(self, operation: str, credentials: Credentials, **parameters: Any) -> Any:
+        """One request, signed with ``credentials``. Returns the parsed answer.
+
+        Raises:
+            AnswerError: The service answered with an error.
+            RedirectRefused: It answered with a redirect.
+            ConnectionFailed: It did not answer.
+        """
+        client = self._client or await self._open()
+        import botocore.exceptions as failures
+        from botocore.parsers import ResponseParserError
+
+        token = _SIGNING.set(credentials)
+        try:
+            return await getattr(client, operation)(**parameters)
+        except failures.ClientError as error:
+            raise self._answer_error(operation, error.response) from None
+        except (failures.ConnectionError, failures.HTTPClientError) as error:
+            raise ConnectionFailed(
+                f"{self._service} gave no answer to {operation} ({type(error).__name__})",
+                endpoint=self._endpoint_url or self._endpoints.region,
+            ) from None
+        except ResponseParserError as error:
+            raise ProtocolError(
+                f"the answer of {self._service} to {operation} cannot be read",
+                reason=type(error).__name__,
+            ) from None
+        finally:
+            _SIGNING.reset(token)
+
+    def _answer_error(self, operation: str, response: Mapping[str, Any]) -> EngineError:
+        metadata = response.get("ResponseMetadata", {})
+        status = int(metadata.get("HTTPStatusCode", 0))
+        code = str(response.get("Error", {}).get("Code", status))
+        text = str(response.get("Error", {}).get("Message", ""))
+        if status in {302, 303, 307, 308}:
+            return RedirectRefused(
+                f"{self._service} answered {operation} with a redirect ({status})",
+                fix="Redirects are never followed: they would take the session token along. "
+                "Check the endpoint URL and the region",
+            )
+        return AnswerError(operation, code, text, metadata)
+
+    async def _open(self) -> Any:
+        async with self._opening:
+            if self._client is None:
+                session = _session()
+                self._client = await self._stack.enter_async_context(
+                    session.client(
+                        self._service,
+                        region_name=self._endpoints.region,
+                        endpoint_url=self._endpoint_url,
+                        verify=self._endpoints.ca_bundle or True,
+                        config=self._config(),
+                    )
+                )
+        return self._client
+
+    def _config(self) -> Any:
+        from aiobotocore.config import AioConfig
+
+        timeouts = self._endpoints.timeouts
+        return AioConfig(
+            http_session_cls=_no_redirects(),
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            max_pool_connections=MAX_CONNECTIONS,
+            connect_timeout=timeouts.connect,
+            # Complete keeps the connection alive with white space for minutes (the S3 API page
+            # of CompleteMultipartUpload), so the read time-out must outlive it.
+            read_timeout=timeouts.complete if self._service == "s3" else timeouts.first_byte,
+            user_agent=self._user_agent,
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={"addressing_style": "path" if self._endpoint_url else "auto"},
+        )
+
+    async def aclose(self) -> None:
+        self._client = None
+        await self._stack.aclose()
+
+
+class _Frozen(NamedTuple):
+    """What botocore's signers read."""
+
+    access_key: str
+    secret_key: str
+    token: str | None
+    account_id: str | None = None
+
+
+class _CallersCredentials:
+    """Stands where botocore keeps credentials, and hands out the calling task's own set."""
+
+    METHOD = method = "s3engine"
+    CANONICAL_NAME = None
+
+    async def load(self) -> _CallersCredentials:
+        return self
+
+    async def get_frozen_credentials(self) -> _Frozen:
+        credentials = _SIGNING.get()
+        return _Frozen(
+            credentials.access_key_id, credentials.secret_access_key, credentials.session_token
+        )
+
+    async def get_account_id(self) -> None:
+        """Only for endpoints that carry the account; none of ours do."""
+
+    def get_deferred_property(self, name: str) -> Any:
+        """botocore's newer name for the same question."""
+        return self.get_account_id
+
+
+def _session() -> Any:
+    import aioboto3
+    from aiobotocore.session import get_session
+
+    inner = get_session()
+    inner.get_component("credential_provider").providers[:] = [_CallersCredentials()]
+    return aioboto3.Session(botocore_session=inner)
+
+
+def _no_redirects() -> type[Any]:
+    from aiobotocore.httpsession import AIOHTTPSession
+
+    class NoRedirects(AIOHTTPSession):  # type: ignore[misc]
+        """Sends each request once, to the host that it was signed for."""
+
+        async def _get_session(self, proxy_url: Any) -> Any:
+            return _RequestOnly(await super()._get_session(proxy_url))
+
+    return NoRedirects
+
+
+class _RequestOnly:
+    """The one method of aiohttp's session that aiobotocore calls, with redirects off."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    async def request(self, method: str, **arguments: Any) -> Any:
+        return await self._session.request(method, **{**arguments, "allow_redirects": False})
+
+
+def server_date(headers: Mapping[str, str]) -> Any:
+    """The Date header as an aware datetime, or None."""
+    text = headers.get("date")
+    if text is None:
+        return None
+    try:
+        return parsedate_to_datetime(text)
+    except ValueError:
+        return None

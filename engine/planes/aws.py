@@ -1,0 +1,170 @@
+"""The control plane over aioboto3: a call a verb, its answers and errors as ours."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, final
+
+from engine._aws.client import AnswerError, AwsClient
+from engine.config import Endpoints
+from engine.errors import S3Error
+from engine.planes.errors import s3_error
+from engine.protocols import ChecksumAlgorithm, ControlPlane, Lease
+from engine.retry import EXPIRED_CODES
+from engine.types import Checksum, ObjectInfo, PartReceipt, PutReceipt, S3Url, UploadId
+
+# Names of the checksum fields in S3's answers -> our names. The order is the order of trust.
+_CHECKSUM_FIELDS = (
+    ("ChecksumCRC64NVME", "crc64nvme"),
+    ("ChecksumCRC32C", "crc32c"),
+    ("ChecksumCRC32", "crc32"),
+    ("ChecksumSHA256", "sha256"),
+    ("ChecksumSHA1", "sha1"),
+)
+_FIELD_OF = {name: field for field, name in _CHECKSUM_FIELDS}
+# https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
+MAX_DELETE = 1_000
+# Near the end of a lease a bare 400 on HEAD means "expired": S3 puts the code into a body
+# that HEAD does not have (reference D.11). Seconds.
+_NEAR_EXPIRY = 30.0
+
+
+@final
+class AwsControlPlane(ControlPlane):
+    """S3's control verbs through one aioboto3 client."""
+
+    def __init__(self, endpoints: Endpoints, lease: Lease, *, user_agent: str) -> None:
+        self._client = AwsClient("s3", endpoints, endpoints.s3, user_agent)
+        self._lease = lease
+
+    async def _call(self, operation: str, url: S3Url, **parameters: Any) -> Any:
+        credentials = await self._lease.ready()
+        try:
+            return await self._client.call(operation, credentials, Bucket=url.bucket, **parameters)
+        except AnswerError as error:
+            code = error.error_code
+            if operation == "head_object" and error.status == 400 and code == "400":
+                near = self._lease.remaining(credentials) < _NEAR_EXPIRY
+                code = "ExpiredToken" if near else code
+            if code in EXPIRED_CODES:
+                self._lease.report_expired(credentials)
+            raise s3_error(
+                operation.replace("_", " "),
+                url,
+                code=code,
+                status=error.status,
+                message=error.text,
+                request_id=error.request_id,
+                headers=error.headers,
+            ) from None
+
+    async def head_object(self, url: S3Url) -> ObjectInfo:
+        answer = await self._call("head_object", url, Key=url.key, ChecksumMode="ENABLED")
+        return ObjectInfo(
+            url,
+            size=int(answer["ContentLength"]),
+            etag=answer.get("ETag", ""),
+            checksum=_checksum(answer),
+            last_modified=answer.get("LastModified"),
+            version_id=answer.get("VersionId"),
+            metadata=answer.get("Metadata", {}),
+        )
+
+    async def list_objects(self, prefix: S3Url) -> AsyncIterator[ObjectInfo]:
+        """Pages of 1,000 keys. Raises S3Error where a listing would go on for ever."""
+        token: str | None = None
+        while True:
+            more = {} if token is None else {"ContinuationToken": token}
+            answer = await self._call("list_objects_v2", prefix, Prefix=prefix.key, **more)
+            for row in answer.get("Contents", ()):
+                yield ObjectInfo(
+                    S3Url(prefix.bucket, row["Key"]),
+                    size=int(row["Size"]),
+                    etag=row.get("ETag", ""),
+                    last_modified=row.get("LastModified"),
+                )
+            if not answer.get("IsTruncated"):
+                return
+            following = answer.get("NextContinuationToken")
+            if following is None or following == token:
+                raise S3Error(
+                    f"the listing of {prefix} does not go on", s3_code="BadListing", status=200
+                )
+            token = following
+
+    async def create_multipart_upload(self, url: S3Url, algorithm: ChecksumAlgorithm) -> UploadId:
+        answer = await self._call(
+            "create_multipart_upload",
+            url,
+            Key=url.key,
+            ChecksumAlgorithm=algorithm.name.upper(),
+            ChecksumType="FULL_OBJECT",
+        )
+        return UploadId(answer["UploadId"])
+
+    async def complete_multipart_upload(
+        self,
+        url: S3Url,
+        upload_id: UploadId,
+        parts: Sequence[PartReceipt],
+        checksum: Checksum,
+        size: int,
+    ) -> PutReceipt:
+        field = _FIELD_OF[checksum.algorithm]
+        answer = await self._call(
+            "complete_multipart_upload",
+            url,
+            Key=url.key,
+            UploadId=upload_id,
+            MultipartUpload={
+                "Parts": [
+                    {"PartNumber": part.number, "ETag": part.etag, field: part.checksum.value}
+                    for part in parts
+                ]
+            },
+            ChecksumType="FULL_OBJECT",
+            MpuObjectSize=size,
+            **{field: checksum.value},
+        )
+        return PutReceipt(answer.get("ETag", ""), _checksum(answer), answer.get("VersionId"))
+
+    async def abort_multipart_upload(self, url: S3Url, upload_id: UploadId) -> None:
+        await self._call("abort_multipart_upload", url, Key=url.key, UploadId=upload_id)
+
+    async def list_parts(self, url: S3Url, upload_id: UploadId) -> Sequence[int]:
+        try:
+            answer = await self._call("list_parts", url, Key=url.key, UploadId=upload_id)
+        except S3Error as error:
+            if error.s3_code == "NoSuchUpload":
+                return ()
+            raise
+        return tuple(int(part["PartNumber"]) for part in answer.get("Parts", ()))
+
+    async def delete_objects(self, urls: Sequence[S3Url]) -> None:
+        for start in range(0, len(urls), MAX_DELETE):
+            page = urls[start : start + MAX_DELETE]
+            assert len({url.bucket for url in page}) == 1
+            answer = await self._call(
+                "delete_objects",
+                page[0],
+                Delete={"Objects": [{"Key": url.key} for url in page], "Quiet": True},
+            )
+            for refused in answer.get("Errors", ()):
+                raise s3_error(
+                    "delete objects",
+                    S3Url(page[0].bucket, refused["Key"]),
+                    code=refused.get("Code", ""),
+                    status=200,
+                )
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+
+def _checksum(answer: Any) -> Checksum | None:
+    for field, name in _CHECKSUM_FIELDS:
+        value = answer.get(field)
+        if value:
+            composite = answer.get("ChecksumType") == "COMPOSITE" or "-" in value
+            return Checksum(name, value, full_object=not composite)
+    return None

@@ -1,0 +1,97 @@
+"""An error answer of S3 as one of our errors: the one table from codes to classes and to advice.
+
+What must not live here: a branch on message text; whether to repeat (``engine.retry``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+
+from engine.errors import AccessDenied, NotFound, ObjectChanged, RedirectRefused, S3Error
+from engine.types import S3Url
+
+_FIXES = {
+    "AccessDenied": "The role lacks the permission for this request on this bucket or key, "
+    "or the bucket has another owner than expected",
+    "AuthorizationHeaderMalformed": "The bucket is in another region: give it by --region",
+    "ExpiredToken": "The session ended before it was renewed",
+    "InvalidAccessKeyId": "AWS does not know this key: was the session token left out?",
+    "InvalidObjectState": "The object is archived: restore it first",
+    "NoSuchBucket": "Check the bucket's name and the endpoint",
+    "NoSuchUpload": "The upload was completed or aborted by somebody else",
+    "PermanentRedirect": "The bucket is in another region: give it by --region",
+    "RequestTimeTooSkewed": "Set the clock of this machine",
+    "SignatureDoesNotMatch": "The secret key is wrong, or something on the way changed the request",
+    "SlowDown": "S3 asks for fewer requests: lower --max-concurrency or spread the keys",
+}
+_NOT_FOUND = frozenset({"NoSuchBucket", "NoSuchKey", "NoSuchUpload", "NoSuchVersion", "404"})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+def s3_error(
+    operation: str,
+    url: S3Url,
+    *,
+    code: str,
+    status: int,
+    message: str = "",
+    request_id: str = "",
+    headers: Mapping[str, str] | None = None,
+    now: datetime | None = None,
+) -> S3Error | RedirectRefused:
+    """The error for an answer of S3.
+
+    Args:
+        operation: In words, for the message (``upload part``).
+        code: Of the error document, or the status as text where there was no document.
+        headers: Of the answer, names in lower case.
+        now: Our wall clock, to tell how far the server's is off.
+    """
+    headers = headers or {}
+    region = headers.get("x-amz-bucket-region")
+    if status in _REDIRECTS and not region and code != "PermanentRedirect":
+        return RedirectRefused(
+            f"{operation} of {url} was answered with a redirect ({status})",
+            fix="Redirects are never followed: they would take the session token along. "
+            "Check the endpoint URL and the region",
+        )
+    kind: type[S3Error] = S3Error
+    if code in ("AccessDenied", "403"):
+        kind, code = AccessDenied, "AccessDenied"
+    elif code in _NOT_FOUND:
+        kind = NotFound
+    elif status == 412 and operation.startswith("get"):
+        kind = ObjectChanged
+    return kind(
+        _headline(operation, url, kind, code, message),
+        s3_code=code,
+        status=status,
+        retry_after=_seconds(headers.get("retry-after")),
+        server_time_offset=_offset(headers.get("date"), now),
+        fix=_FIXES.get(code, ""),
+        request_id=request_id,
+        bucket_region=region,
+    )
+
+
+def _headline(operation: str, url: S3Url, kind: type[S3Error], code: str, message: str) -> str:
+    if kind is ObjectChanged:
+        return f"{url} was overwritten while it was read"
+    # AWS's sentence helps a person; without one the code has to do.
+    said = f": {message}" if message else ""
+    return f"{operation} of {url} failed with {code}{said}"
+
+
+def _seconds(text: str | None) -> float | None:
+    return float(text) if text is not None and text.isdigit() else None
+
+
+def _offset(date: str | None, now: datetime | None) -> float | None:
+    if date is None or now is None:
+        return None
+    try:
+        return (parsedate_to_datetime(date) - now).total_seconds()
+    except ValueError:
+        return None

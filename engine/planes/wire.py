@@ -1,0 +1,392 @@
+"""S3's data verbs over our own HTTP client: one request each, signed when it is sent.
+
+What lives here: the order of the steps, and how bytes move between files and connections. What
+must not: a second try (``engine.retry``; the pool replaces only a dead reused connection), cutting
+objects into parts (``engine.transfer``), S3's other verbs.
+
+How bytes move: two buffers a request. While one is on the wire the other is read, or written and
+summed, in a thread; so neither the disk nor the network waits for the other, and a request holds
+at most two pieces however long its body is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import final
+from urllib.parse import urlsplit
+
+from engine._wire.connect import Connector
+from engine._wire.connection import Connection
+from engine._wire.endpoint import Target, locate
+from engine._wire.http11 import build_request
+from engine._wire.pieces import Pieces
+from engine._wire.pool import MAX_CONNECTIONS, ConnectionPool, PoolStatistics, Response
+from engine._wire.sigv4 import Signer, encode_query
+from engine.config import Endpoints
+from engine.errors import ConnectionFailed, EngineError, ProtocolError, S3Error
+from engine.planes.answers import (
+    check_echo,
+    check_etag,
+    check_span,
+    date_of,
+    etag_of,
+    object_info,
+    refusal,
+)
+from engine.protocols import ByteSink, ByteSource, ChecksumAlgorithm, Clock, DataPlane, Lease
+from engine.retry import EXPIRED_CODES
+from engine.threads import ThreadDoor
+from engine.types import (
+    ByteRange,
+    Checksum,
+    Credentials,
+    PartReceipt,
+    PutReceipt,
+    RangeReceipt,
+    S3Url,
+    UploadId,
+)
+
+_Buffers = tuple[memoryview, memoryview]
+
+
+@dataclass(frozen=True, slots=True)
+class WireStatistics:
+    """Counts since the start. Bytes are those of bodies that moved whole."""
+
+    requests: int
+    bytes_sent: int
+    bytes_received: int
+    pool: PoolStatistics
+
+
+@dataclass(slots=True)
+class _Call:
+    """One request before it is signed, and the credentials it was last signed with."""
+
+    operation: str
+    url: S3Url
+    method: str
+    target: Target
+    query: str = ""
+    signed: Mapping[str, str] = field(default_factory=dict)
+    plain: Mapping[str, str] = field(default_factory=dict)
+    credentials: Credentials | None = None
+
+
+@final
+class WirePlane(DataPlane):
+    """The data plane of choice.
+
+    Args:
+        endpoints: Where S3 is, its CA bundle, and the timeouts.
+        lease: Asked before every request; told when S3 says that its credentials have expired.
+        max_connections: Requests under way at once.
+        user_agent: The User-Agent header.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        lease: Lease,
+        *,
+        clock: Clock,
+        threads: ThreadDoor,
+        max_connections: int = MAX_CONNECTIONS,
+        user_agent: str,
+    ) -> None:
+        self._endpoints = endpoints
+        self._lease = lease
+        self._clock = clock
+        self._threads = threads
+        self._user_agent = user_agent
+        self._signer = Signer(endpoints.region)
+        connector = Connector(endpoints.timeouts, threads, endpoints.ca_bundle)
+        self._pool = ConnectionPool(connector, clock, max_connections=max_connections)
+        self._pieces = Pieces()
+        self._requests = self._bytes_sent = self._bytes_received = 0
+
+    async def put_object(
+        self, url: S3Url, source: ByteSource, algorithm: ChecksumAlgorithm
+    ) -> PutReceipt:
+        """PUT the whole source as one object.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html
+
+        Raises:
+            TransferError: By class: what S3 or the network said, or a checksum that differs.
+            SourceChanged: The source became shorter.
+        """
+        call = _Call("put object", url, "PUT", locate(url, self._endpoints))
+        headers, crc, echoed = await self._upload(call, source, 0, source.size, algorithm)
+        checksum = Checksum(algorithm.name, algorithm.encode(crc)) if echoed else None
+        return PutReceipt(etag_of(url, headers), checksum, headers.get("x-amz-version-id"))
+
+    async def upload_part(
+        self,
+        url: S3Url,
+        upload_id: UploadId,
+        number: int,
+        source: ByteSource,
+        offset: int,
+        length: int,
+        algorithm: ChecksumAlgorithm,
+    ) -> PartReceipt:
+        """PUT ``length`` bytes of the source from ``offset`` as part ``number``.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPart.html
+
+        Raises:
+            TransferError: By class: what S3 or the network said, or a checksum that differs.
+            SourceChanged: The source became shorter.
+        """
+        query = encode_query([("partNumber", str(number)), ("uploadId", upload_id)])
+        call = _Call("upload part", url, "PUT", locate(url, self._endpoints), query)
+        headers, crc, _ = await self._upload(call, source, offset, length, algorithm)
+        return PartReceipt(
+            number=number,
+            offset=offset,
+            size=length,
+            etag=etag_of(url, headers),
+            checksum=Checksum(algorithm.name, algorithm.encode(crc)),
+            crc=crc,
+        )
+
+    async def get_range(
+        self,
+        url: S3Url,
+        sink: ByteSink,
+        sink_offset: int,
+        *,
+        range: ByteRange | None,
+        etag: str | None,
+        algorithm: ChecksumAlgorithm | None,
+    ) -> RangeReceipt:
+        """GET the object, or one range of it, into ``sink`` at ``sink_offset``.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
+
+        Args:
+            etag: Pins the version by If-Match.
+            algorithm: Sums the bytes as they are written; None leaves ``RangeReceipt.crc`` None.
+
+        Raises:
+            ObjectChanged: The object has another ETag than ``etag``.
+            ProtocolError: An answer with other bytes than were asked for.
+            TransferError: By class: what S3 or the network said.
+        """
+        plain = {"range": range.header} if range else {}
+        if etag is not None:
+            plain["if-match"] = etag
+        call = _Call("get object", url, "GET", locate(url, self._endpoints), plain=plain)
+        call.signed = {"x-amz-checksum-mode": "ENABLED"}
+
+        async def send(connection: Connection) -> None:
+            connection.begin_send(memoryview(b""), await self._signed_head(call))
+            await connection.sent()
+
+        with _naming(call), self._pieces.lend(range.length if range else 2**63) as buffers:
+            await self._lease.ready()
+            async with self._pool.request(
+                call.target.origin, "GET", send, repeatable=True
+            ) as response:
+                headers = response.head.headers
+                if response.head.status not in (200, 206):
+                    raise await self._refused(call, response)
+                length, total = check_span(url, response.head.status, headers, range)
+                check_etag(url, etag, headers)
+                info = object_info(url, headers, total)
+                crc = await self._receive(response, sink, sink_offset, length, algorithm, buffers)
+        self._bytes_received += length
+        return RangeReceipt(range, length, crc if algorithm else None, info)
+
+    async def aclose(self) -> None:
+        """Close all connections; requests under way fail."""
+        await self._pool.aclose()
+
+    def statistics(self) -> WireStatistics:
+        """Requests and bytes since the start, and where the connections are."""
+        return WireStatistics(
+            self._requests, self._bytes_sent, self._bytes_received, self._pool.statistics()
+        )
+
+    def __repr__(self) -> str:
+        where = self._endpoints.s3
+        # Only the host: an endpoint may have a path that is nobody's business.
+        place = urlsplit(where).netloc.rpartition("@")[2] if where else self._endpoints.region
+        return f"<WirePlane {place} requests={self._requests} {self._pool!r} {self._pieces!r}>"
+
+    # Uploads.
+
+    async def _upload(
+        self,
+        call: _Call,
+        source: ByteSource,
+        offset: int,
+        length: int,
+        algorithm: ChecksumAlgorithm,
+    ) -> tuple[Mapping[str, str], int, bool]:
+        """Sum, send, check; returns the answer's fields, the CRC, and whether S3 echoed it."""
+        with _naming(call), self._pieces.lend(length) as buffers:
+            crc = await self._threads.run(_sum, source, offset, length, algorithm, buffers[0])
+            value = algorithm.encode(crc)
+            call.signed = {
+                algorithm.header: value,
+                "x-amz-sdk-checksum-algorithm": algorithm.name.upper(),
+            }
+            call.plain = {"content-length": str(length)}
+
+            async def send(connection: Connection) -> None:
+                head = await self._signed_head(call)
+                await self._send(connection, head, source, offset, length, buffers)
+
+            # Waiting for a renewal here and not in ``send`` keeps connections fresh.
+            await self._lease.ready()
+            async with self._pool.request(
+                call.target.origin, "PUT", send, repeatable=True
+            ) as response:
+                if response.head.status != 200:
+                    raise await self._refused(call, response)
+                await response.read_small()
+            headers = response.head.headers
+            etag_of(call.url, headers)
+            echoed = check_echo(f"{call.operation} of {call.url}", headers, algorithm, value)
+        self._bytes_sent += length
+        return headers, crc, echoed
+
+    async def _send(
+        self,
+        connection: Connection,
+        head: bytes,
+        source: ByteSource,
+        offset: int,
+        length: int,
+        buffers: _Buffers,
+    ) -> None:
+        current, other = buffers
+        size = min(length, len(current))
+        # A body of one piece is still in the buffer since it was summed.
+        if length > size:
+            await self._threads.run(source.read_into, offset, current[:size])
+        done = 0
+        while True:
+            connection.begin_send(current[:size], head)
+            head = b""
+            done += size
+            following = min(length - done, len(other))
+            if following:
+                await self._threads.run(source.read_into, offset + done, other[:following])
+            await connection.sent()
+            if not following:
+                return
+            current, other, size = other, current, following
+
+    # Downloads.
+
+    async def _receive(
+        self,
+        response: Response,
+        sink: ByteSink,
+        offset: int,
+        length: int,
+        algorithm: ChecksumAlgorithm | None,
+        buffers: _Buffers,
+    ) -> int:
+        """Move the body into the sink; returns its CRC (0 without an algorithm)."""
+        connection = response.connection
+        current, other = buffers
+        crc = done = 0
+        if length:
+            connection.begin_fill(current[: min(length, len(current))])
+        while done < length:
+            got = await connection.filled()
+            following = min(length - done - got, len(other))
+            if following:
+                connection.begin_fill(other[:following])
+            crc = await self._threads.run(
+                _store, sink, offset + done, current[:got], algorithm, crc
+            )
+            done += got
+            current, other = other, current
+        return crc
+
+    # Both.
+
+    async def _signed_head(self, call: _Call) -> bytes:
+        """The head as it is sent now: under the current lease, at the current second."""
+        self._requests += 1
+        call.credentials = await self._lease.ready()
+        headers = self._signer.sign_head(
+            call.credentials,
+            call.method,
+            call.target.path,
+            {"host": call.target.origin.host_header, **call.signed},
+            now=self._clock.now(),
+            query=call.query,
+        )
+        headers |= call.plain
+        headers["user-agent"] = self._user_agent
+        headers["accept-encoding"] = "identity"
+        target = f"{call.target.path}?{call.query}" if call.query else call.target.path
+        return build_request(call.method, target, headers)
+
+    async def _refused(self, call: _Call, response: Response) -> EngineError:
+        """The error for an answer that is not the success that was asked for."""
+        try:
+            body = await response.read_small()
+        except (ProtocolError, ConnectionFailed):
+            body = b""  # a reset behind the head: the status has to do
+        headers = response.head.headers
+        error = refusal(call.operation, call.url, response.head, body, self._clock.now())
+        if isinstance(error, S3Error):
+            date = date_of(headers, "date")
+            if error.s3_code == "RequestTimeTooSkewed" and date is not None:
+                self._clock.learn(date)
+            if error.s3_code in EXPIRED_CODES and call.credentials is not None:
+                self._lease.report_expired(call.credentials)
+        return error
+
+
+@contextmanager
+def _naming(call: _Call) -> Iterator[None]:
+    """Errors of the network say which object they hit."""
+    try:
+        yield
+    except (ConnectionFailed, ProtocolError) as error:
+        if str(call.url) in error.headline:
+            raise
+        headline = f"{call.operation} of {call.url}: {error.headline}"
+        raise type(error)(headline, fix=error.fix, **error.facts) from error
+
+
+def _sum(
+    source: ByteSource,
+    offset: int,
+    length: int,
+    algorithm: ChecksumAlgorithm,
+    buffer: memoryview,
+) -> int:
+    """In a thread: the CRC of a span of the source."""
+    crc = done = 0
+    while done < length:
+        view = buffer[: min(length - done, len(buffer))]
+        source.read_into(offset + done, view)
+        crc = algorithm.update(view, crc)
+        done += len(view)
+    return crc
+
+
+def _store(
+    sink: ByteSink,
+    offset: int,
+    view: memoryview,
+    algorithm: ChecksumAlgorithm | None,
+    crc: int,
+) -> int:
+    """In a thread: sum the bytes, then write them."""
+    if algorithm is not None:
+        crc = algorithm.update(view, crc)
+    sink.write_at(offset, view)
+    return crc
