@@ -1,0 +1,45 @@
+"""Report: what came of a manifest. Its failures are a manifest again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from engine.batch.manifest import Manifest, ManifestEntry
+from engine.errors import EngineError
+from engine.types import TransferResult
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An entry that was not moved, and why."""
+
+    entry: ManifestEntry
+    error: EngineError
+
+
+@dataclass(slots=True)
+class Report:
+    """Counts of what was moved, and everything that was not.
+
+    Attributes:
+        objects: Objects that are whole at their destination.
+        bytes: Their bytes.
+        verified: How many of them were compared with a checksum that S3 stores.
+        failed: One row an entry that was not moved; nothing of it is visible.
+        seconds: Wall time.
+    """
+
+    objects: int = 0
+    bytes: int = 0
+    verified: int = 0
+    failed: list[Failure] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, result: TransferResult) -> None:
+        self.objects += 1
+        self.bytes += result.size
+        self.verified += result.verified
+
+    def failures(self) -> Manifest:
+        """The entries that were not moved, to be run again."""
+        return Manifest(entries=[failure.entry for failure in self.failed])

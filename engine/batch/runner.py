@@ -1,0 +1,84 @@
+"""run_batch(): entries in, a bounded number of runners, a report out."""
+
+from __future__ import annotations
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from engine.batch.manifest import Manifest, ManifestEntry
+from engine.batch.report import Failure, Report
+from engine.batch.walk import entries_of
+from engine.errors import CredentialsError, EngineError, TransferError
+from engine.events import ObjectFailed
+from engine.transfer.context import TransferContext
+from engine.transfer.download import download
+from engine.transfer.sources import FileSource
+from engine.transfer.upload import upload
+from engine.types import ObjectInfo, TransferResult
+
+_Item = tuple[ManifestEntry, ObjectInfo | None]
+
+
+async def run_batch(manifest: Manifest, context: TransferContext) -> Report:
+    """Move every entry. One that fails does not stop the others; lost credentials do.
+
+    Raises:
+        UsageError: The manifest itself cannot be read.
+        CredentialsError: No credentials are to be had any more.
+    """
+    report = Report()
+    started = context.clock.monotonic()
+    runners = context.limiter.max_objects
+    send, receive = anyio.create_memory_object_stream[_Item](runners)
+    stopped: list[EngineError] = []
+
+    async def runner(items: MemoryObjectReceiveStream[_Item], scope: anyio.CancelScope) -> None:
+        async for entry, listed in items:
+            try:
+                report.add(await _move(entry, listed, context))
+            except CredentialsError as error:
+                stopped.append(error)
+                scope.cancel()
+            except EngineError as error:
+                report.failed.append(Failure(entry, error))
+                context.emit(ObjectFailed(entry.url, str(entry.path), entry.operation, str(error)))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_feed, manifest, send, context, stopped, tasks.cancel_scope)
+        for _ in range(runners):
+            tasks.start_soon(runner, receive, tasks.cancel_scope)
+    receive.close()
+    if stopped:
+        raise stopped[0]
+    report.seconds = context.clock.monotonic() - started
+    return report
+
+
+async def _feed(
+    manifest: Manifest,
+    send: MemoryObjectSendStream[_Item],
+    context: TransferContext,
+    stopped: list[EngineError],
+    scope: anyio.CancelScope,
+) -> None:
+    async with send:
+        try:
+            async for item in entries_of(manifest, context):
+                await send.send(item)
+        except EngineError as error:
+            stopped.append(error)
+            scope.cancel()
+
+
+async def _move(
+    entry: ManifestEntry, listed: ObjectInfo | None, context: TransferContext
+) -> TransferResult:
+    if entry.problem:
+        raise TransferError(f"{entry.path}: {entry.problem}")
+    if entry.operation == "download":
+        return await download(entry.url, entry.path, context, listed)
+    source = await context.door.run(FileSource, entry.path)
+    try:
+        return await upload(source, entry.url, context)
+    finally:
+        source.close()

@@ -1,0 +1,29 @@
+"""Moving one object: how it is cut, how its bytes are checked, how it becomes visible.
+
+Knows a data plane, a control plane and a lease only as protocols. Read ``upload.py`` and
+``download.py`` first; ``parts.py`` has S3's limits.
+"""
+
+from engine.transfer.context import TransferContext
+from engine.transfer.download import download, head
+from engine.transfer.limiter import Limiter
+from engine.transfer.parts import Part, PartPlan, plan_parts, plan_ranges
+from engine.transfer.reader import ObjectReader, open_read
+from engine.transfer.sources import BytesSource, FileSource
+from engine.transfer.upload import upload
+
+__all__ = [
+    "BytesSource",
+    "FileSource",
+    "Limiter",
+    "ObjectReader",
+    "Part",
+    "PartPlan",
+    "TransferContext",
+    "download",
+    "head",
+    "open_read",
+    "plan_parts",
+    "plan_ranges",
+    "upload",
+]

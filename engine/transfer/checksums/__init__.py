@@ -1,0 +1,18 @@
+"""Checksums, one file each: digest of a span of bytes, and of two spans put together.
+
+They cover every byte in both directions, so they are the hot path: awscrt computes them without
+the interpreter lock, at tens of GB/s.
+"""
+
+from engine.protocols import ChecksumAlgorithm
+from engine.registry import Registry
+
+CHECKSUMS: Registry[type[ChecksumAlgorithm]] = Registry(
+    "checksum",
+    {
+        "crc64nvme": "engine.transfer.checksums.crc64nvme:Crc64Nvme",
+        "crc32c": "engine.transfer.checksums.crc32c:Crc32C",
+    },
+)
+
+__all__ = ["CHECKSUMS"]

@@ -1,0 +1,26 @@
+"""TransferContext: what every verb of this room works with. Values and seams, no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.config import TransferConfig
+from engine.events import Emit
+from engine.protocols import Clock, ControlPlane, DataPlane
+from engine.retry import Retrier
+from engine.threads import ThreadDoor
+from engine.transfer.limiter import Limiter
+
+
+@dataclass(frozen=True, slots=True)
+class TransferContext:
+    """Shared by all transfers of one engine and one lease."""
+
+    data: DataPlane
+    control: ControlPlane
+    config: TransferConfig
+    retrier: Retrier
+    limiter: Limiter
+    door: ThreadDoor
+    clock: Clock
+    emit: Emit

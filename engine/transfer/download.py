@@ -1,0 +1,170 @@
+"""download(): one object to one file, whole or by ranges.
+
+Every range is pinned to one version by If-Match. The file appears under its name when it is
+whole and its checksum is the one that S3 stores.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from pathlib import Path
+
+from engine.errors import ChecksumMismatch, ObjectChanged
+from engine.events import BytesMoved, ObjectDone, PartDone
+from engine.protocols import ByteSink, ChecksumAlgorithm
+from engine.transfer.checksums import CHECKSUMS
+from engine.transfer.context import TransferContext
+from engine.transfer.files import PartialFile, partial_file, publish
+from engine.transfer.parts import Part, PartPlan, plan_ranges
+from engine.transfer.sinks import FileSink
+from engine.transfer.sources import FileSource
+from engine.transfer.workers import run_parts
+from engine.types import Checksum, MiB, ObjectInfo, RangeReceipt, S3Url, TransferResult
+
+# A checksum that does not fit is fetched once more: the fault may have been on the way.
+MAX_FETCHES = 2
+_SUM_BLOCK = MiB
+
+
+async def download(
+    url: S3Url, target: Path, context: TransferContext, listed: ObjectInfo | None = None
+) -> TransferResult:
+    """Download ``url`` to the file ``target``.
+
+    Args:
+        listed: What a listing said of the object; spares a request for small ones.
+
+    Raises:
+        TransferError: ``target`` is as it was before.
+        ObjectChanged: The object was overwritten meanwhile.
+        ChecksumMismatch: The bytes are not those that S3 has a checksum of.
+    """
+    started = context.clock.monotonic()
+    info = listed or await head(url, context)
+    plan = plan_ranges(info.size, context.config)
+    if plan.multipart and info.checksum is None and listed is not None:
+        info = await head(url, context)  # a listing has no checksum, and a range neither
+        plan = plan_ranges(info.size, context.config)
+    async with partial_file(target, info.size, context.door) as partial:
+        info, verified = await _fetch_and_verify(info, partial, plan, context)
+        await publish(partial, context.door)
+    seconds = context.clock.monotonic() - started
+    context.emit(ObjectDone(url, str(target), "download", info.size, len(plan.parts), seconds))
+    return TransferResult(
+        url=url,
+        path=str(target),
+        size=info.size,
+        etag=info.etag,
+        parts=len(plan.parts),
+        checksum=info.checksum,
+        verified=verified,
+        seconds=seconds,
+    )
+
+
+async def head(url: S3Url, context: TransferContext) -> ObjectInfo:
+    """What S3 says of the object. Raises NotFound, AccessDenied."""
+
+    async def ask() -> ObjectInfo:
+        async with context.limiter.slot(big=False):
+            return await context.control.head_object(url)
+
+    info, _ = await context.retrier.run("head object", url, ask)
+    return info
+
+
+async def fetch_range(
+    info: ObjectInfo,
+    sink: ByteSink,
+    sink_offset: int,
+    part: Part | None,
+    algorithm: ChecksumAlgorithm,
+    context: TransferContext,
+) -> RangeReceipt:
+    """One range (None: the whole object) into ``sink``, repeated until it is whole."""
+
+    async def get() -> RangeReceipt:
+        async with context.limiter.slot(big=part is not None):
+            return await context.data.get_range(
+                info.url,
+                sink,
+                sink_offset,
+                range=part.range if part is not None else None,
+                etag=info.etag or None,
+                algorithm=algorithm,
+            )
+
+    receipt, attempts = await context.retrier.run("get object", info.url, get)
+    context.emit(PartDone(info.url, part.range if part is not None else None, attempts))
+    context.emit(BytesMoved(info.url, receipt.size))
+    return receipt
+
+
+async def _fetch_and_verify(
+    info: ObjectInfo, partial: PartialFile, plan: PartPlan, context: TransferContext
+) -> tuple[ObjectInfo, bool]:
+    algorithm = _algorithm_for(info.checksum, context)
+    sink = FileSink(partial.descriptor)
+    for attempt in range(1, MAX_FETCHES + 1):
+        whole, info = await _fetch(info, sink, plan, algorithm, context)
+        stored = info.checksum
+        if stored is None or not stored.full_object or stored.algorithm not in CHECKSUMS:
+            return info, False
+        if stored.algorithm != algorithm.name:
+            # Small objects of a listing: which checksum S3 has was known only with the bytes.
+            algorithm = CHECKSUMS.get(stored.algorithm)()
+            whole = await context.door.run(_sum_file, partial.temporary, algorithm)
+        got = Checksum(algorithm.name, algorithm.encode(whole))
+        if got == stored:
+            return info, True
+        if attempt == MAX_FETCHES:
+            raise ChecksumMismatch(
+                f"the bytes of {info.url} have {got}, S3 stores {stored}",
+                fix="The stored object or the way to it is damaged; the file was not written",
+                etag=info.etag,
+            )
+    raise AssertionError("the last fetch returns or raises")
+
+
+async def _fetch(
+    info: ObjectInfo,
+    sink: ByteSink,
+    plan: PartPlan,
+    algorithm: ChecksumAlgorithm,
+    context: TransferContext,
+) -> tuple[int, ObjectInfo]:
+    """All bytes into ``sink``: their checksum, and what S3 says of the object."""
+    if not plan.multipart:
+        receipt = await fetch_range(info, sink, 0, None, algorithm, context)
+        if receipt.size != info.size:
+            raise ObjectChanged(
+                f"{info.url} was overwritten while it was read", s3_code="Changed", status=200
+            )
+        assert receipt.crc is not None
+        return receipt.crc, receipt.object
+
+    async def get(part: Part) -> RangeReceipt:
+        return await fetch_range(info, sink, part.offset, part, algorithm, context)
+
+    receipts = await run_parts(plan.parts, get, context.config.max_parts_in_flight)
+    assert sum(receipt.size for receipt in receipts) == info.size
+    whole = reduce(
+        lambda crc, receipt: algorithm.combine(crc, receipt.crc or 0, receipt.size), receipts, 0
+    )
+    return whole, info
+
+
+def _algorithm_for(stored: Checksum | None, context: TransferContext) -> ChecksumAlgorithm:
+    name = stored.algorithm if stored is not None else context.config.checksum
+    return CHECKSUMS.get(name if name in CHECKSUMS else context.config.checksum)()
+
+
+def _sum_file(path: Path, algorithm: ChecksumAlgorithm) -> int:
+    crc = 0
+    buffer = memoryview(bytearray(_SUM_BLOCK))
+    with FileSource(path) as source:
+        for offset in range(0, source.size, _SUM_BLOCK):
+            piece = buffer[: min(_SUM_BLOCK, source.size - offset)]
+            source.read_into(offset, piece)
+            crc = algorithm.update(piece, crc)
+    return crc

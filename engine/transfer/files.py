@@ -1,0 +1,154 @@
+"""The local end of a download: a temporary file beside the target, renamed when it is whole.
+
+Whatever happens, the target's name shows the old file, no file, or the whole new one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiofiles.os
+import anyio
+
+from engine.errors import TransferError, UnsafeKey, UsageError
+from engine.threads import ThreadDoor
+
+_PREFIX = ".s3engine-"
+_SUFFIX = ".part"
+# Seconds that clean-up may take after a cancellation; unlinking one file is a matter of ms.
+_CLEAN_UP_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class PartialFile:
+    """A file that is being written, and what it will be called."""
+
+    target: Path
+    temporary: Path
+    descriptor: int
+    published: bool = field(default=False)
+
+
+@asynccontextmanager
+async def partial_file(target: Path, size: int, door: ThreadDoor) -> AsyncIterator[PartialFile]:
+    """A temporary file of ``size`` bytes beside ``target``; removed unless ``publish`` ran.
+
+    Raises:
+        UsageError: The target is a folder or cannot be written.
+        TransferError: The disk is full.
+    """
+    try:
+        partial = await door.run(_open_partial, target, size)
+    except OSError as error:
+        raise _local_error(target, error) from None
+    try:
+        yield partial
+    except OSError as error:
+        raise _local_error(target, error) from None
+    finally:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(_CLEAN_UP_SECONDS):
+            await door.run(os.close, partial.descriptor)
+            if not partial.published:
+                await aiofiles.os.unlink(partial.temporary)
+
+
+async def publish(partial: PartialFile, door: ThreadDoor) -> None:
+    """Give the file its name, durably: bytes first, then the name, then the folder."""
+    await door.run(os.fsync, partial.descriptor)
+    await aiofiles.os.replace(partial.temporary, partial.target)
+    partial.published = True
+    await door.run(_sync_folder, partial.target.parent)
+
+
+def check_target(target: Path) -> None:
+    """Raises UsageError where ``target`` cannot become a file."""
+    if target.is_dir():
+        raise UsageError(
+            f"{target} is a folder", fix="End it with a slash to put the object into it"
+        )
+
+
+def path_under(root: Path, relative: str) -> Path:
+    """The file for key ``relative`` below ``root``.
+
+    A key is not a path: it may hold ``..``, start with a slash or name a folder. What would
+    leave ``root`` or cannot be a file name is refused; everything else keeps its bytes.
+
+    Raises:
+        UnsafeKey: No such file can be, or it would lie outside, or a symbolic link on the way
+            leads outside.
+    """
+    pieces = relative.split("/")
+    for piece in pieces:
+        if piece in ("", ".", ".."):
+            raise _unsafe(relative, f"it has the piece {piece!r}")
+        if "\0" in piece or len(piece.encode()) > 255:
+            raise _unsafe(relative, "a piece of it cannot be a file name")
+    path = root.joinpath(*pieces)
+    folder = root
+    for piece in pieces[:-1]:
+        folder = folder / piece
+        if folder.is_symlink():
+            raise _unsafe(relative, f"{folder} is a symbolic link")
+    return path
+
+
+def _unsafe(relative: str, reason: str) -> UnsafeKey:
+    return UnsafeKey(
+        f"the key {relative!r} cannot become a file: {reason}",
+        fix="Copy this object alone, to a name of your choice",
+    )
+
+
+def _open_partial(target: Path, size: int) -> PartialFile:
+    check_target(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        _keep_mode(target, descriptor)
+        if size:
+            _reserve(descriptor, size)
+    except BaseException:
+        os.close(descriptor)
+        os.unlink(temporary)
+        raise
+    return PartialFile(target, temporary, descriptor)
+
+
+def _keep_mode(target: Path, descriptor: int) -> None:
+    """A file that is replaced keeps its permissions."""
+    try:
+        os.fchmod(descriptor, stat.S_IMODE(os.stat(target).st_mode))
+    except FileNotFoundError:
+        pass
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Take the disk space now: a full disk is better known before the bytes are fetched."""
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        os.ftruncate(descriptor, size)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _local_error(target: Path, error: OSError) -> TransferError:
+    fix = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return TransferError(f"cannot write {target}: {error.strerror}", fix=fix)

@@ -1,0 +1,32 @@
+"""Where the bytes of a download go. Writes block; planes make them in threads."""
+
+from __future__ import annotations
+
+import os
+from typing import final
+
+from engine.protocols import ByteSink
+
+
+@final
+class FileSink(ByteSink):
+    """An open file, written by position; any number of ranges may write it at once."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write_at(self, offset: int, view: memoryview) -> None:
+        done = 0
+        while done < len(view):
+            done += os.pwrite(self._descriptor, view[done:], offset + done)
+
+
+@final
+class MemorySink(ByteSink):
+    """One span in memory, for small objects and pieces of a stream."""
+
+    def __init__(self, size: int) -> None:
+        self.data = bytearray(size)
+
+    def write_at(self, offset: int, view: memoryview) -> None:
+        self.data[offset : offset + len(view)] = view

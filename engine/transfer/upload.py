@@ -1,0 +1,198 @@
+"""upload(): one source to one object, whole or in parts.
+
+An object under the threshold takes the same path with a plan of one part and no upload id.
+Nothing of an upload is visible before the last answer, and nothing of it stays after a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+
+import anyio
+
+from engine.errors import ChecksumMismatch, EngineError, NotFound
+from engine.events import BytesMoved, ObjectDone, PartDone
+from engine.protocols import ByteSource, ChecksumAlgorithm
+from engine.transfer.checksums import CHECKSUMS
+from engine.transfer.context import TransferContext
+from engine.transfer.parts import Part, PartPlan, plan_parts
+from engine.transfer.workers import run_parts
+from engine.types import Checksum, PartReceipt, PutReceipt, S3Url, TransferResult, UploadId
+
+# Seconds for aborting an upload after a failure or a cancellation, renewal of an expired lease
+# included.
+ABORT_SECONDS = 30.0
+# Parts that were on their way may land after the abort; S3's page of AbortMultipartUpload says
+# to abort until ListParts is empty.
+_MAX_ABORTS = 5
+
+
+async def upload(source: ByteSource, url: S3Url, context: TransferContext) -> TransferResult:
+    """Upload ``source`` to ``url``.
+
+    Raises:
+        TransferError: The object was not written; an object that was there before is unchanged.
+    """
+    started = context.clock.monotonic()
+    algorithm = CHECKSUMS.get(context.config.checksum)()
+    plan = plan_parts(source.size, context.config)
+    if plan.multipart:
+        receipt = await _upload_in_parts(source, url, plan, algorithm, context)
+    else:
+        receipt = await _upload_whole(source, url, algorithm, context)
+    seconds = context.clock.monotonic() - started
+    context.emit(ObjectDone(url, source.name, "upload", source.size, len(plan.parts), seconds))
+    return TransferResult(
+        url=url,
+        path=source.name,
+        size=source.size,
+        etag=receipt.etag,
+        parts=len(plan.parts),
+        checksum=receipt.checksum,
+        verified=receipt.checksum is not None,
+        seconds=seconds,
+    )
+
+
+async def _upload_whole(
+    source: ByteSource, url: S3Url, algorithm: ChecksumAlgorithm, context: TransferContext
+) -> PutReceipt:
+    async def put() -> PutReceipt:
+        async with context.limiter.slot(big=False):
+            return await context.data.put_object(url, source, algorithm)
+
+    receipt, attempts = await context.retrier.run("put object", url, put)
+    context.emit(PartDone(url, None, attempts))
+    context.emit(BytesMoved(url, source.size))
+    return receipt
+
+
+async def _upload_in_parts(
+    source: ByteSource,
+    url: S3Url,
+    plan: PartPlan,
+    algorithm: ChecksumAlgorithm,
+    context: TransferContext,
+) -> PutReceipt:
+    upload_id, _ = await context.retrier.run(
+        "create multipart upload",
+        url,
+        lambda: context.control.create_multipart_upload(url, algorithm),
+    )
+
+    async def send(part: Part) -> PartReceipt:
+        return await _send_part(source, url, upload_id, part, algorithm, context)
+
+    try:
+        receipts = await run_parts(plan.parts, send, context.config.max_parts_in_flight)
+        await context.door.run(source.check_unchanged)
+        return await _complete(url, upload_id, receipts, plan.size, algorithm, context)
+    except BaseException as error:
+        await _abort(url, upload_id, error, context)
+        raise
+
+
+async def _send_part(
+    source: ByteSource,
+    url: S3Url,
+    upload_id: UploadId,
+    part: Part,
+    algorithm: ChecksumAlgorithm,
+    context: TransferContext,
+) -> PartReceipt:
+    async def send() -> PartReceipt:
+        async with context.limiter.slot(big=True):
+            return await context.data.upload_part(
+                url, upload_id, part.number, source, part.offset, part.length, algorithm
+            )
+
+    receipt, attempts = await context.retrier.run("upload part", url, send)
+    context.emit(PartDone(url, part.range, attempts))
+    context.emit(BytesMoved(url, part.length))
+    return receipt
+
+
+async def _complete(
+    url: S3Url,
+    upload_id: UploadId,
+    receipts: Sequence[PartReceipt],
+    size: int,
+    algorithm: ChecksumAlgorithm,
+    context: TransferContext,
+) -> PutReceipt:
+    assert sum(part.size for part in receipts) == size
+    whole = reduce(
+        lambda crc, part: algorithm.combine(crc, part.crc, part.size),
+        receipts[1:],
+        receipts[0].crc,
+    )
+    checksum = Checksum(algorithm.name, algorithm.encode(whole))
+    tries = 0
+
+    async def complete() -> PutReceipt:
+        nonlocal tries
+        tries += 1
+        try:
+            return await context.control.complete_multipart_upload(
+                url, upload_id, receipts, checksum, size
+            )
+        except NotFound as error:
+            # The answer to an earlier try was lost, and that try had worked.
+            if tries > 1 and error.s3_code == "NoSuchUpload":
+                return await _settle(url, checksum, size, error, context)
+            raise
+
+    receipt, _ = await context.retrier.run("complete multipart upload", url, complete)
+    if (
+        receipt.checksum is not None
+        and receipt.checksum.full_object
+        and receipt.checksum != checksum
+    ):
+        raise ChecksumMismatch(
+            f"S3 has {receipt.checksum} for {url}, the bytes sent have {checksum}",
+            fix="Upload it again; do not use the object",
+        )
+    return receipt
+
+
+async def _settle(
+    url: S3Url, checksum: Checksum, size: int, error: NotFound, context: TransferContext
+) -> PutReceipt:
+    """Did a Complete whose answer was lost make this object? By size and full-object checksum."""
+    info = await context.control.head_object(url)
+    if info.size == size and info.checksum == checksum:
+        return PutReceipt(info.etag, info.checksum, info.version_id)
+    raise error
+
+
+async def _abort(
+    url: S3Url, upload_id: UploadId, error: BaseException, context: TransferContext
+) -> None:
+    """Leave no part behind. Under a fresh lease if the old one is why we are here."""
+    with anyio.move_on_after(ABORT_SECONDS, shield=True) as scope:
+        try:
+            await _abort_until_empty(url, upload_id, context)
+            return
+        except EngineError as failure:
+            error.add_note(f"the upload could not be aborted: {failure.headline}")
+    if scope.cancelled_caught:
+        error.add_note(f"the upload could not be aborted in {ABORT_SECONDS:.0f} s")
+    error.add_note(f"parts of {url} stay at S3 under upload id {upload_id}")
+
+
+async def _abort_until_empty(url: S3Url, upload_id: UploadId, context: TransferContext) -> None:
+    for _ in range(_MAX_ABORTS):
+        try:
+            await context.retrier.run(
+                "abort multipart upload",
+                url,
+                lambda: context.control.abort_multipart_upload(url, upload_id),
+            )
+        except NotFound:
+            return
+        parts, _ = await context.retrier.run(
+            "list parts", url, lambda: context.control.list_parts(url, upload_id)
+        )
+        if not parts:
+            return
