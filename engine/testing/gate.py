@@ -1,0 +1,360 @@
+"""The gate: AWS's rules in front of a plain moto.
+
+What lives here: the server's life, the way of a request through the gate's files, and the calls
+by which a test sets the scene and looks at what happened. What must not: a rule of S3 or STS.
+
+Theory of operation: one thread with one event loop serves all connections. A request is named,
+its caller authenticated, faults that are due are met, permission is checked, the body is read
+and verified, moto does the work, and one function writes the answer and the log entry. Tests
+call in from their own thread; what they change is either behind a lock or a single assignment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import ssl
+import threading
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+
+import aiohttp
+from aiohttp import web
+
+from engine.errors import EngineError, UsageError
+from engine.testing import gate_checksum as checksum
+from engine.testing import gate_s3, gate_s3_multipart, gate_sts
+from engine.testing.faults import FaultPlan
+from engine.testing.gate_answer import Answer, Dropped, drop, send
+from engine.testing.gate_direct import MotoClient, OpenUpload
+from engine.testing.gate_errors import AwsError
+from engine.testing.gate_exchange import Exchange
+from engine.testing.gate_forward import Forwarder
+from engine.testing.gate_iam import AccessKey, Accounts, Grant, Role
+from engine.testing.gate_link import Link
+from engine.testing.gate_log import RequestLog
+from engine.types import Credentials
+
+START_TIMEOUT = 10.0
+STOP_TIMEOUT = 5.0
+BACKLOG = 512  # connections that wait to be accepted; a burst of a whole engine fits
+KEEP_ALIVE_SECONDS = 75.0
+
+_Handler = Callable[[Exchange, gate_s3.Store], Awaitable[Answer]]
+_HANDLERS: dict[str, _Handler] = {
+    "GetObject": gate_s3.get_or_head,
+    "HeadObject": gate_s3.get_or_head,
+    "PutObject": gate_s3.put_object,
+    "CopyObject": gate_s3.copy_object,
+    "CreateMultipartUpload": gate_s3_multipart.create,
+    "UploadPart": gate_s3_multipart.upload_part,
+    "UploadPartCopy": gate_s3_multipart.copy_part,
+    "CompleteMultipartUpload": gate_s3_multipart.complete,
+    "AbortMultipartUpload": gate_s3_multipart.abort,
+    "ListParts": gate_s3_multipart.list_parts,
+}
+
+
+class GateFailed(EngineError):
+    """The gate did not start or stop."""
+
+    code = "X003"
+
+
+class Gate:
+    """S3 and STS on one port of 127.0.0.1. A context manager.
+
+    Args:
+        moto_port: Where a plain moto listens.
+        region: The only Region whose signatures are accepted; None accepts every one.
+        ssl_context: A server's context, for TLS.
+        log_path: A JSON-lines file for the request log.
+
+    Attributes:
+        log: What came in.
+        faults: What goes wrong.
+        clock_offset: Seconds by which the gate's clock is ahead of this machine's.
+    """
+
+    def __init__(
+        self,
+        moto_port: int,
+        *,
+        region: str | None = "us-east-1",
+        ssl_context: ssl.SSLContext | None = None,
+        log_path: Path | None = None,
+    ) -> None:
+        self.log = RequestLog(log_path)
+        self.faults = FaultPlan()
+        self.clock_offset = 0.0
+        self.accounts = Accounts()
+        self.port = 0
+        self._ssl = ssl_context
+        self._link = Link()
+        moto_region = region or "us-east-1"
+        self._moto = MotoClient(moto_port, moto_region)
+        self._forwarder = Forwarder(moto_port, moto_region)
+        self._store = gate_s3.Store(
+            self.accounts, self._forwarder, self.faults, self._link, self.now, region
+        )
+        self._sts = gate_sts.Sts(self.accounts, self.faults, self._link, self.now, region)
+        self._server: web.Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._stopping: asyncio.Event | None = None
+        self._started = threading.Event()
+        self._failure: BaseException | None = None
+
+    def __repr__(self) -> str:
+        return f"Gate({self.endpoint}, {self.open_connections} connections, {self.log!r})"
+
+    def __enter__(self) -> Gate:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    # -- life ----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread and wait until the port is open.
+
+        Raises:
+            GateFailed: It did not open in time.
+        """
+        if self._thread is not None:
+            raise UsageError("this gate was started before", fix="Make a new one")
+        self._thread = threading.Thread(target=self._run, name="s3engine-gate", daemon=True)
+        self._thread.start()
+        if not self._started.wait(START_TIMEOUT) or self._failure is not None:
+            raise GateFailed("the gate did not start") from self._failure
+
+    def stop(self) -> None:
+        """Close all connections and end the thread. Safe to call twice."""
+        loop, stopping, thread = self._loop, self._stopping, self._thread
+        if loop is None or stopping is None or thread is None or not thread.is_alive():
+            return
+        with contextlib.suppress(RuntimeError):  # the loop may have ended by itself just now
+            loop.call_soon_threadsafe(stopping.set)
+        thread.join(STOP_TIMEOUT)
+        if thread.is_alive():
+            raise GateFailed("the gate did not stop")
+
+    def reset(self) -> None:
+        """As freshly started: no users, buckets, faults, log entries, limits or offsets."""
+        self._moto.reset()
+        self.faults.clear()
+        self.accounts.clear()
+        self._store.uploads.clear()
+        self._store.checksums.clear()
+        self.clock_offset = 0.0
+        self.bandwidth = None
+        self.sts_delay = self.sts_fail_rate = 0.0
+        self.deny_sts(None)
+        self.log.clear()
+
+    @property
+    def endpoint(self) -> str:
+        """``http://127.0.0.1:port``, or https with TLS."""
+        return f"{'https' if self._ssl else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def open_connections(self) -> int:
+        """Connections that clients hold open now."""
+        return len(self._server.connections) if self._server is not None else 0
+
+    def now(self) -> datetime:
+        """The gate's clock."""
+        return datetime.now(UTC) + timedelta(seconds=self.clock_offset)
+
+    # -- the scene -----------------------------------------------------------------------------
+
+    def add_user(self, account: str, name: str, *, allow: Iterable[Grant] = ()) -> AccessKey:
+        """A user with a key. ``allow`` are pairs of action glob and resource glob."""
+        return self.accounts.add_user(account, name, allow)
+
+    def add_role(
+        self,
+        account: str,
+        name: str,
+        *,
+        trust: Iterable[str] = (),
+        external_id: str | None = None,
+        max_duration: int = 3600,
+        session_lifetime: float | None = None,
+        allow: Iterable[Grant] = (),
+    ) -> str:
+        """Add or replace a role; its ARN.
+
+        Args:
+            account: Twelve digits.
+            name: The role's name, with a path if it has one.
+            trust: ARNs of users, roles, sessions or account roots, account ids, services, ``*``.
+            external_id: The value of the sts:ExternalId condition, or None for no condition.
+            max_duration: MaxSessionDuration in seconds.
+            session_lifetime: Seconds that sessions really live, at least 5, whatever is asked.
+            allow: Pairs of action glob and resource glob.
+        """
+        arn = f"arn:aws:iam::{account}:role/{name}"
+        grants = tuple(allow)
+        role = Role(arn, tuple(trust), grants, external_id, max_duration, session_lifetime)
+        self.accounts.add_role(role)
+        return arn
+
+    def create_bucket(self, name: str, account: str) -> None:
+        """A bucket that belongs to ``account``."""
+        self._moto.create_bucket(name)
+        self.accounts.set_owner(name, account)
+
+    def instance_session(self, role_arn: str, lifetime: float) -> Credentials:
+        """What EC2 hands to an instance with this role. Roles assumed with it are chained."""
+        return self.service_session(role_arn, "ec2.amazonaws.com", "i-0123456789abcdef0", lifetime)
+
+    def service_session(
+        self, role_arn: str, service: str, session_name: str, lifetime: float
+    ) -> Credentials:
+        """A session that an AWS service gets for itself; the role must trust the service."""
+        return self.accounts.service_session(role_arn, service, session_name, lifetime, self.now())
+
+    def revoke_sessions(self, role_arn: str) -> int:
+        """Answer AccessDenied to all sessions of a role that exist now. Returns how many."""
+        return self.accounts.revoke(role_arn)
+
+    def expire_sessions(self, role_arn: str) -> int:
+        """End all sessions of a role now, before their Expiration. Returns how many."""
+        return self.accounts.expire(role_arn, self.now())
+
+    def deny_sts(self, error_code: str | None) -> None:
+        """Refuse every AssumeRole with this code from now on; None ends it."""
+        self._sts.denied_with = error_code
+
+    @property
+    def sts_delay(self) -> float:
+        """Seconds that STS takes for every answer."""
+        return self._sts.delay
+
+    @sts_delay.setter
+    def sts_delay(self, seconds: float) -> None:
+        self._sts.delay = seconds
+
+    @property
+    def sts_fail_rate(self) -> float:
+        """Share of AssumeRole calls, 0 to 1, that end with InternalFailure."""
+        return self._sts.fail_rate
+
+    @sts_fail_rate.setter
+    def sts_fail_rate(self, rate: float) -> None:
+        self._sts.fail_rate = rate
+
+    @property
+    def random(self) -> random.Random:
+        """What ``sts_fail_rate`` draws from; set a seeded one."""
+        return self._sts.random
+
+    @random.setter
+    def random(self, source: random.Random) -> None:
+        self._sts.random = source
+
+    @property
+    def bandwidth(self) -> int | None:
+        """Bytes a second that all connections share, both directions; None for no limit."""
+        return self._link.bandwidth
+
+    @bandwidth.setter
+    def bandwidth(self, bytes_per_second: int | None) -> None:
+        self._link.bandwidth = bytes_per_second
+
+    # -- what is stored, past the gate ---------------------------------------------------------
+
+    def put_object(self, bucket: str, key: str, data: bytes) -> str:
+        """Store an object without a request in the log; its ETag."""
+        etag = self._moto.put_object(bucket, key, data)
+        digest = checksum.new_digest(checksum.DEFAULT)
+        digest.update(data)
+        value = checksum.encode(digest.digest())
+        stored = checksum.StoredChecksum(checksum.DEFAULT, value, checksum.FULL_OBJECT, etag)
+        self._store.remember(bucket, key, stored)
+        return etag
+
+    def get_object(self, bucket: str, key: str) -> bytes:
+        """The stored bytes."""
+        return self._moto.get_object(bucket, key)
+
+    def list_keys(self, bucket: str, prefix: str = "") -> list[str]:
+        """The stored keys in S3's order."""
+        return self._moto.list_keys(bucket, prefix)
+
+    def open_uploads(self, bucket: str) -> list[OpenUpload]:
+        """Multipart uploads that were neither completed nor aborted."""
+        return self._moto.open_uploads(bucket)
+
+    # -- the server ----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            self._failure = error
+        finally:
+            self._started.set()
+
+    async def _serve(self) -> None:
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        self._server = web.Server(
+            self._handle, access_log=None, keepalive_timeout=KEEP_ALIVE_SECONDS
+        )
+        runner = web.ServerRunner(self._server, handle_signals=False, shutdown_timeout=0.1)
+        await self._forwarder.open()
+        try:
+            await runner.setup()
+            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._ssl, backlog=BACKLOG)
+            await site.start()
+            self.port = runner.addresses[0][1]
+            self._started.set()
+            await self._stopping.wait()
+        finally:
+            await runner.cleanup()
+            await self._forwarder.close()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        exchange = Exchange(request, self.now(), self.log.open())
+        try:
+            answer = await self._answer(exchange)
+            answer.headers["x-amz-request-id"] = exchange.request_id
+            return await send(exchange, answer, self.now(), self._link, self.log)
+        except Dropped:
+            return web.Response(status=500)  # goes nowhere; the connection is closed
+        except (ConnectionError, aiohttp.ClientError, aiohttp.http.HttpProcessingError):
+            # The client went away in the middle of its body, or moto did.
+            exchange.error_code = exchange.error_code or "ConnectionLost"
+            with contextlib.suppress(Dropped):
+                drop(request)
+            return web.Response(status=500)
+        finally:
+            self.log.put(exchange.number, exchange.entry(), last=True)
+
+    async def _answer(self, exchange: Exchange) -> Answer:
+        request = exchange.request
+        form = request.headers.get("Content-Type", "").startswith(
+            "application/x-www-form-urlencoded"
+        )
+        if request.method == "POST" and form and request.raw_path.partition("?")[0] == "/":
+            try:
+                return await self._sts.answer(exchange)
+            except AwsError as error:
+                return gate_sts.refusal(exchange, error)
+        try:
+            await gate_s3.begin(exchange, self._store)
+            handler = _HANDLERS.get(exchange.action, gate_s3.plain)
+            return await handler(exchange, self._store)
+        except AwsError as error:
+            return gate_s3.refusal(exchange, error)

@@ -1,0 +1,151 @@
+"""The multipart operations of S3: moto keeps the bytes, the gate keeps the checksums.
+
+What lives here: the handlers. What must not: the rules of Complete (gate_multipart).
+"""
+
+from __future__ import annotations
+
+import re
+from xml.sax.saxutils import escape
+
+from engine.testing import gate_checksum as checksum
+from engine.testing.gate_answer import Answer
+from engine.testing.gate_body import declared_algorithm
+from engine.testing.gate_exchange import Exchange
+from engine.testing.gate_multipart import (
+    Part,
+    Upload,
+    complete_document,
+    declared_upload,
+    read_complete,
+)
+from engine.testing.gate_s3 import Store, etag_in, read_body
+
+_UPLOAD_ID = re.compile(rb"<UploadId>([^<]*)</UploadId>")
+_PART = re.compile(r"<PartNumber>(\d+)</PartNumber>(.*?)</Part>", re.DOTALL)
+
+
+async def create(exchange: Exchange, store: Store) -> Answer:
+    """CreateMultipartUpload."""
+    upload = declared_upload(exchange.bucket, exchange.key, exchange.request.headers)
+    (await read_body(exchange, store)).close()
+    answer = await store.forward(exchange)
+    found = _UPLOAD_ID.search(_data(answer))
+    if answer.status == 200 and found is not None:
+        exchange.new_upload_id = found[1].decode()
+        store.uploads.add(exchange.new_upload_id, upload)
+        answer.headers["x-amz-checksum-algorithm"] = upload.algorithm.upper()
+        answer.headers["x-amz-checksum-type"] = upload.kind
+    return answer
+
+
+async def upload_part(exchange: Exchange, store: Store) -> Answer:
+    """UploadPart."""
+    upload = _upload(exchange, store)
+    number = exchange.part_number
+    upload.check_part(number, declared_algorithm(exchange.request.headers))
+    body = await read_body(exchange, store, upload.algorithm)
+    try:
+        digest = body.digest_by(upload.algorithm)
+        answer = await store.forward(exchange, body)
+    finally:
+        body.close()
+    if answer.status == 200 and number is not None:
+        told = (body.algorithm, body.encoded)
+        upload.parts[number] = Part(body.size, answer.headers.get("ETag", ""), digest, told)
+        answer.headers[checksum.HEADER + body.algorithm] = body.encoded
+    return answer
+
+
+async def copy_part(exchange: Exchange, store: Store) -> Answer:
+    """UploadPartCopy: the bytes never came by, so they are read back to know their checksum."""
+    upload = _upload(exchange, store)
+    number = exchange.part_number
+    upload.check_part(number, upload.declared)
+    (await read_body(exchange, store)).close()
+    answer = await store.forward(exchange)
+    etag = etag_in(answer)
+    if not etag or number is None:
+        return answer
+    headers = exchange.request.headers
+    source = headers["X-Amz-Copy-Source"].removeprefix("/")
+    part = headers.get("X-Amz-Copy-Source-Range")
+    upstream = await store.forwarder.send(
+        "GET", f"/{source}", {"Range": part} if part is not None else {}
+    )
+    digest, size = checksum.new_digest(upload.algorithm), 0
+    async for data in upstream.content.iter_any():
+        digest.update(data)
+        size += len(data)
+    told = (upload.algorithm, checksum.encode(digest.digest()))
+    upload.parts[number] = Part(size, etag, digest.digest(), told)
+    name = f"Checksum{upload.algorithm.upper()}"
+    value = f"<{name}>{told[1]}</{name}></CopyPartResult>"
+    answer.body = _data(answer).replace(b"</CopyPartResult>", value.encode())
+    return answer
+
+
+async def complete(exchange: Exchange, store: Store) -> Answer:
+    """CompleteMultipartUpload."""
+    upload = _upload(exchange, store)
+    headers = exchange.request.headers
+    # The checksum in the headers is the object's here, not the document's.
+    body = await read_body(exchange, store, declared=False)
+    try:
+        named = read_complete(body.content())
+    finally:
+        body.close()
+    found = upload.complete(named, headers)
+    answer = await store.forward(exchange, document=complete_document(named))
+    etag = etag_in(answer)
+    if not etag:
+        return answer
+    store.uploads.remove(exchange.upload_id)
+    stored = checksum.StoredChecksum(found.algorithm, found.value, found.kind, etag)
+    store.remember(exchange.bucket, exchange.key, stored)
+    name = f"Checksum{stored.algorithm.upper()}"
+    added = (
+        f"<{name}>{escape(stored.value)}</{name}><ChecksumType>{stored.kind}</ChecksumType>"
+        "</CompleteMultipartUploadResult>"
+    )
+    answer.body = _data(answer).replace(b"</CompleteMultipartUploadResult>", added.encode())
+    return answer
+
+
+async def abort(exchange: Exchange, store: Store) -> Answer:
+    """AbortMultipartUpload."""
+    _upload(exchange, store)
+    answer = await store.forward(exchange)
+    if answer.status == 204:
+        store.uploads.remove(exchange.upload_id)
+    return answer
+
+
+async def list_parts(exchange: Exchange, store: Store) -> Answer:
+    """ListParts, with the checksums that moto does not keep."""
+    upload = _upload(exchange, store)
+    answer = await store.forward(exchange)
+    if answer.status != 200:
+        return answer
+    name = f"Checksum{upload.algorithm.upper()}"
+
+    def with_checksum(match: re.Match[str]) -> str:
+        part = upload.parts.get(int(match[1]))
+        value = f"<{name}>{checksum.encode(part.digest)}</{name}>" if part else ""
+        return f"<PartNumber>{match[1]}</PartNumber>{match[2]}{value}</Part>"
+
+    text = _PART.sub(with_checksum, _data(answer).decode())
+    kinds = (
+        f"<ChecksumAlgorithm>{upload.algorithm.upper()}</ChecksumAlgorithm>"
+        f"<ChecksumType>{upload.kind}</ChecksumType></ListPartsResult>"
+    )
+    answer.body = text.replace("</ListPartsResult>", kinds).encode()
+    return answer
+
+
+def _upload(exchange: Exchange, store: Store) -> Upload:
+    return store.uploads.find(exchange.upload_id, exchange.bucket, exchange.key)
+
+
+def _data(answer: Answer) -> bytes:
+    return answer.body if isinstance(answer.body, bytes) else b""
