@@ -1,0 +1,153 @@
+"""s3engine: S3 transfers under assumed roles that are renewed while bytes move, then Redshift.
+
+Read in this order: ``api`` (the front), ``credentials/broker``, ``transfer/upload``,
+``redshift/load``. ``CONTRIBUTING.md`` has the map.
+
+Names are loaded at first use, so that ``import engine`` loads neither aioboto3 nor asyncpg.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.api import Engine, EngineStatistics
+    from engine.batch import Failure, Manifest, ManifestEntry, Report
+    from engine.config import RetryPolicy, TransferConfig
+    from engine.credentials import Broker, RoleSpec
+    from engine.errors import (
+        AccessDenied,
+        AssumeRoleDenied,
+        ChecksumMismatch,
+        CommitUnknown,
+        ConnectionFailed,
+        CopyFailed,
+        CountMismatch,
+        CredentialsError,
+        CredentialsExpired,
+        EngineError,
+        LoadError,
+        LoadRefused,
+        NotFound,
+        ObjectChanged,
+        S3Error,
+        SourceChanged,
+        TransferError,
+        UsageError,
+        WrongLoop,
+    )
+    from engine.redshift import CopyOptions, CsvFormat, LoadReport, RejectedRow
+    from engine.transfer import ObjectReader
+    from engine.types import (
+        ByteRange,
+        Checksum,
+        Credentials,
+        GiB,
+        KiB,
+        MiB,
+        ObjectInfo,
+        S3Url,
+        TransferResult,
+    )
+
+_HOMES = {
+    "engine.api": ("Engine", "EngineStatistics"),
+    "engine.batch": ("Failure", "Manifest", "ManifestEntry", "Report"),
+    "engine.config": ("RetryPolicy", "TransferConfig"),
+    "engine.credentials": ("Broker", "RoleSpec"),
+    "engine.errors": (
+        "AccessDenied",
+        "AssumeRoleDenied",
+        "ChecksumMismatch",
+        "CommitUnknown",
+        "ConnectionFailed",
+        "CopyFailed",
+        "CountMismatch",
+        "CredentialsError",
+        "CredentialsExpired",
+        "EngineError",
+        "LoadError",
+        "LoadRefused",
+        "NotFound",
+        "ObjectChanged",
+        "S3Error",
+        "SourceChanged",
+        "TransferError",
+        "UsageError",
+        "WrongLoop",
+    ),
+    "engine.redshift": ("CopyOptions", "CsvFormat", "LoadReport", "RejectedRow"),
+    "engine.transfer": ("ObjectReader",),
+    "engine.types": (
+        "ByteRange",
+        "Checksum",
+        "Credentials",
+        "GiB",
+        "KiB",
+        "MiB",
+        "ObjectInfo",
+        "S3Url",
+        "TransferResult",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AccessDenied",
+    "AssumeRoleDenied",
+    "Broker",
+    "ByteRange",
+    "Checksum",
+    "ChecksumMismatch",
+    "CommitUnknown",
+    "ConnectionFailed",
+    "CopyFailed",
+    "CopyOptions",
+    "CountMismatch",
+    "Credentials",
+    "CredentialsError",
+    "CredentialsExpired",
+    "CsvFormat",
+    "Engine",
+    "EngineError",
+    "EngineStatistics",
+    "Failure",
+    "GiB",
+    "KiB",
+    "LoadError",
+    "LoadRefused",
+    "LoadReport",
+    "Manifest",
+    "ManifestEntry",
+    "MiB",
+    "NotFound",
+    "ObjectChanged",
+    "ObjectInfo",
+    "ObjectReader",
+    "RejectedRow",
+    "Report",
+    "RetryPolicy",
+    "RoleSpec",
+    "S3Error",
+    "S3Url",
+    "SourceChanged",
+    "TransferConfig",
+    "TransferError",
+    "TransferResult",
+    "UsageError",
+    "WrongLoop",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""The command line. Flags become an Engine; events become lines; errors become exit codes."""

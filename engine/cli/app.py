@@ -1,0 +1,106 @@
+"""The command ``s3engine``: its table of commands, and how an error ends it.
+
+Exit codes: 0 all done; 1 some objects failed, or a load was rolled back; 2 usage; 3 credentials or
+permission before anything moved; 4 stopped, or a COMMIT whose fate is unknown; 130 SIGINT;
+143 SIGTERM.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from difflib import get_close_matches
+
+import click
+
+from engine.cli.options import Stopped
+from engine.cli.output import print_error
+from engine.errors import EngineError
+from engine.settings import package_version
+
+COMMANDS = {
+    "cp": ("Transfer", "copy files and trees to and from S3"),
+    "load": ("Transfer", "stage files to S3, then COPY them into Redshift"),
+    "ls": ("Inspect", "list the objects below a prefix"),
+    "rm": ("Inspect", "delete objects"),
+    "credentials": ("Setup", "show which credentials would be used"),
+    "demo": ("Setup", "run the main job on embedded real parts"),
+    "testing": ("Setup", "run the test doubles of S3, STS and Redshift"),
+}
+"""Name -> (group, what it does). The command is ``command`` in ``cli/commands/<name>.py``."""
+
+
+class _Commands(click.Group):
+    """Commands by name, imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"engine.cli.commands.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS:
+            close = get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise click.UsageError(f"no command {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for name, (group, text) in COMMANDS.items():
+            groups.setdefault(group, []).append((name, text))
+        for group, rows in groups.items():
+            with formatter.section(group):
+                formatter.write_dl(rows)
+
+
+_EPILOG = """\b
+Try it without an AWS account:
+  s3engine demo
+Copy a folder under a role:
+  s3engine cp dump/ s3://bucket/dump/ --role-arn arn:aws:iam::111122223333:role/writer
+"""
+
+
+@click.group(cls=_Commands, epilog=_EPILOG, context_settings={"max_content_width": 100})
+@click.version_option(package_version(), prog_name="s3engine")
+def app() -> None:
+    """Move many objects to and from S3 under assumed roles that are renewed while you work."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The entry point. Ends the process with the exit code of the error, if any."""
+    try:
+        status = app.main(args=arguments, prog_name="s3engine", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        status = stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        status = 2
+    except (click.Abort, KeyboardInterrupt):
+        status = _stopped(signal.SIGINT)
+    except Stopped as stop:
+        status = _stopped(stop.number)
+    except EngineError as error:
+        print_error(error)
+        status = error.exit_code
+    except BrokenPipeError:
+        # Nobody reads any more; closing quietly is what programs in a pipe do.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 128 + signal.SIGPIPE
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _stopped(number: int) -> int:
+    name = signal.Signals(number).name
+    click.echo(f"stopped ({name}): nothing unfinished is visible, nothing is left behind", err=True)
+    return 128 + number

@@ -1,0 +1,139 @@
+"""``s3engine cp``: files and trees up, objects and prefixes down."""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+from typing import Any
+
+import click
+
+from engine.batch import Manifest, ManifestEntry
+from engine.batch.manifest import Tree
+from engine.cli.options import Session, engine_options, output_options, transfer_options
+from engine.cli.output import print_json
+from engine.errors import UsageError
+from engine.types import S3Url
+
+_EPILOG = """\b
+Examples:
+  s3engine cp day.csv.gz s3://bucket/in/
+  s3engine cp dump/ s3://bucket/dump/ --role-arn ARN --session-duration 15m
+  s3engine cp s3://bucket/dump/ out/
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("target")
+@click.option("-r", "--recursive", is_flag=True, help="The same as a trailing slash.")
+@engine_options
+@transfer_options
+@output_options
+@click.pass_context
+def command(
+    ctx: click.Context, /, sources: tuple[str, ...], target: str, recursive: bool, **flags: Any
+) -> None:
+    """Copy files to S3 or objects from S3. A trailing slash means the whole tree."""
+    manifest = plan(sources, target, recursive=recursive)
+    session = Session(flags)
+    report = session.run(lambda: session.engine.run(manifest))
+    session.progress.finish()
+    if flags["as_json"]:
+        print_json(
+            {
+                "v": 1,
+                "event": "summary",
+                "run": session.engine.run_id,
+                "objects": report.objects,
+                "bytes": report.bytes,
+                "verified": report.verified,
+                "failed": len(report.failed),
+                "seconds": round(report.seconds, 6),
+            }
+        )
+    if report.failed:
+        codes = {failure.error.exit_code for failure in report.failed}
+        # 3 only where nothing moved and permission was the only reason.
+        ctx.exit(3 if not report.objects and codes == {3} else 1)
+
+
+def plan(sources: tuple[str, ...], target: str, *, recursive: bool) -> Manifest:
+    """What to move; everything that can be checked is checked here, before a byte moves.
+
+    Raises:
+        UsageError: The two sides do not fit together, or a source does not exist.
+    """
+    remote = [source.startswith("s3://") for source in sources]
+    if target.startswith("s3://"):
+        if any(remote):
+            raise UsageError("copying from S3 to S3 is not built yet", fix="Copy down, then up")
+        return _plan_upload(sources, target, recursive=recursive)
+    if not all(remote):
+        raise UsageError(
+            f"neither {sources[0]} nor {target} is an S3 URL",
+            fix="Write one side as s3://bucket/key",
+        )
+    return _plan_download(sources, target, recursive=recursive)
+
+
+def _plan_upload(sources: tuple[str, ...], target: str, *, recursive: bool) -> Manifest:
+    prefix = S3Url.parse(target)
+    paths = [path for source in sources for path in _expand(source)]
+    into = len(paths) > 1 or not prefix.key or prefix.key.endswith("/")
+    trees, entries = [], []
+    for text in paths:
+        path = Path(text)
+        if path.is_dir():
+            if not recursive and not text.endswith("/"):
+                raise UsageError(f"{text} is a folder", fix=f"Write {text}/ for all that is in it")
+            trees.append(Tree("upload", path, prefix))
+        elif path.is_file():
+            url = prefix.join(path.name) if into else prefix
+            entries.append(ManifestEntry("upload", path, url))
+        else:
+            raise UsageError(f"no such file: {text}")
+    _refuse_twins([str(entry.url) for entry in entries])
+    return Manifest(trees, entries)
+
+
+def _plan_download(sources: tuple[str, ...], target: str, *, recursive: bool) -> Manifest:
+    urls = [S3Url.parse(source) for source in sources]
+    folder = Path(target)
+    into = len(urls) > 1 or target.endswith("/") or folder.is_dir()
+    trees, entries = [], []
+    for url in urls:
+        if recursive or not url.key or url.key.endswith("/"):
+            if folder.is_file():
+                raise UsageError(f"{target} is a file; a tree needs a folder")
+            prefix = (
+                url if not url.key or url.key.endswith("/") else S3Url(url.bucket, url.key + "/")
+            )
+            trees.append(Tree("download", folder, prefix))
+        else:
+            name = url.key.rsplit("/", 1)[-1]
+            if into and name in ("", ".", ".."):
+                raise UsageError(f"{url} has no name for a file", fix="Name the file to write")
+            entries.append(ManifestEntry("download", folder / name if into else folder, url))
+    _refuse_twins([str(entry.path) for entry in entries])
+    return Manifest(trees, entries)
+
+
+def _expand(source: str) -> list[str]:
+    """The files of a pattern that the shell has left alone; a name that exists is itself."""
+    if Path(source).exists() or not any(mark in source for mark in "*?["):
+        return [source]
+    found = sorted(path for path in glob.glob(source, recursive=True) if Path(path).is_file())
+    if not found:
+        raise UsageError(f"nothing matches {source}")
+    return found
+
+
+def _refuse_twins(names: list[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise UsageError(
+                f"two sources would both become {name}", fix="Copy them apart, or as a tree"
+            )
+        seen.add(name)

@@ -1,0 +1,155 @@
+"""``s3engine load``: files to S3, then COPY into Redshift, in one transaction."""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+from typing import Any
+
+import click
+
+from engine.cli.options import (
+    Duration,
+    Session,
+    database_login,
+    engine_options,
+    output_options,
+    role_from,
+    transfer_options,
+)
+from engine.cli.output import print_json, size_text
+from engine.errors import CopyFailed, UsageError
+
+_EPILOG = """\b
+Examples:
+  s3engine load 'sales/*.csv.gz' --table public.sales --staging s3://bucket/load/ \\
+      --database jdbc:redshift://host:5439/dev --copy-role default --header
+\b
+User and password of the database: S3ENGINE_DB_USER and S3ENGINE_DB_PASSWORD, or UID and PWD in
+the URL given by S3ENGINE_DATABASE.
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--table", required=True, help="schema.table or table.")
+@click.option("--staging", required=True, help="s3://bucket/prefix/ for the staged files.")
+@click.option("--database", required=True, envvar="S3ENGINE_DATABASE", help="jdbc:redshift: URL.")
+@click.option("--copy-role", help="ARN of a role of the cluster, or 'default'.")
+@click.option("--copy-keys-role", help="ARN of a role whose temporary keys COPY gets instead.")
+@click.option(
+    "--copy-keys-duration",
+    type=Duration(),
+    default=3600,
+    show_default=True,
+    help="Session length of --copy-keys-role.",
+)
+@click.option(
+    "--copy-estimate",
+    type=Duration(),
+    default=60,
+    show_default=True,
+    help="How long COPY will take; keys must outlive twice that.",
+)
+@click.option("--columns", help="Comma-separated; default: all of the table's.")
+@click.option("--header", is_flag=True, help="The first row of every file holds names.")
+@click.option("--delimiter", default=",", show_default=True)
+@click.option("--null-as", help="Text that stands for NULL.")
+@click.option("--time-format", help="COPY's TIMEFORMAT; 'auto' takes ISO 8601 too.")
+@click.option("--date-format", help="COPY's DATEFORMAT, or 'auto'.")
+@click.option("--max-errors", type=int, default=0, show_default=True, help="COPY's MAXERROR.")
+@click.option("--copy-region", help="Region of the bucket where it is not the cluster's.")
+@click.option("--keep-staged", is_flag=True, help="Leave the staged files after success too.")
+@click.option("--show-values", is_flag=True, help="Show the values of refused rows unmasked.")
+@engine_options
+@transfer_options
+@output_options
+def command(files: tuple[str, ...], show_values: bool, **flags: Any) -> None:
+    """Stage FILES to S3, COPY them into a table, compare, commit."""
+    from engine.redshift import CopyOptions, CsvFormat
+
+    user, password = database_login()
+    keys_role = flags["copy_keys_role"]
+    session = Session(flags)
+    options = CopyOptions(
+        max_errors=flags["max_errors"],
+        region=flags["copy_region"],
+        timeformat=flags["time_format"],
+        dateformat=flags["date_format"],
+    )
+    columns = [name.strip() for name in (flags["columns"] or "").split(",") if name.strip()]
+    role = role_from({**flags, "session_policy": None}, keys_role, flags["copy_keys_duration"])
+
+    async def work() -> Any:
+        return await session.engine.load(
+            _expand(files),
+            table=flags["table"],
+            staging=flags["staging"],
+            database=flags["database"],
+            user=user,
+            password=password,
+            copy_role=flags["copy_role"],
+            copy_keys_role=role if keys_role else None,
+            columns=columns,
+            format=CsvFormat(
+                delimiter=flags["delimiter"], header=flags["header"], null_as=flags["null_as"]
+            ),
+            options=options,
+            keep_staged=flags["keep_staged"],
+            estimate_seconds=flags["copy_estimate"],
+        )
+
+    try:
+        report = session.run(work)
+    except CopyFailed as error:
+        if show_values:
+            _show_values(error)
+        raise
+    _print_report(report, as_json=flags["as_json"])
+
+
+def _expand(files: tuple[str, ...]) -> list[Path]:
+    found: list[Path] = []
+    for text in files:
+        if Path(text).exists():
+            found.append(Path(text))
+            continue
+        matches = sorted(glob.glob(text, recursive=True))
+        if not matches:
+            raise UsageError(f"no such file: {text}")
+        found += [Path(match) for match in matches]
+    return found
+
+
+def _show_values(error: CopyFailed) -> None:
+    for row in error.rejected:
+        value = getattr(row, "value", "")
+        click.echo(f"  value of line {getattr(row, 'line', '?')}: {value!r}", err=True)
+
+
+def _print_report(report: Any, *, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "v": 1,
+                "event": "load",
+                "load": report.load_id,
+                "table": report.table,
+                "files": report.files_loaded,
+                "rows": report.rows_loaded,
+                "rejected": report.rows_rejected,
+                "bytes": report.bytes_staged,
+                "copy_id": report.copy_id,
+                "seconds": round(report.seconds, 3),
+                "kept_stage": report.kept_stage,
+                "warnings": list(report.warnings),
+            }
+        )
+        return
+    click.echo(
+        f"loaded {report.rows_loaded:,} rows of {report.files_loaded} files "
+        f"({size_text(report.bytes_staged)}) into {report.table} in {report.seconds:.1f} s; "
+        f"rejected {report.rows_rejected}; COPY {report.copy_id}"
+    )
+    for warning in report.warnings:
+        click.echo(f"warning: {warning}", err=True)

@@ -1,0 +1,32 @@
+"""``s3engine rm``: delete objects that are named one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from engine.cli.options import Session, engine_options, output_options
+from engine.errors import UsageError
+from engine.types import S3Url
+
+_EPILOG = """\b
+Example:
+  s3engine rm s3://bucket/a.csv s3://bucket/b.csv
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("urls", nargs=-1, required=True, metavar="URL...")
+@engine_options
+@output_options
+def command(urls: tuple[str, ...], **flags: Any) -> None:
+    """Delete the named objects. There is no deleting of whole prefixes yet."""
+    targets = [S3Url.parse(url) for url in urls]
+    for target in targets:
+        if not target.key or target.key.endswith("/"):
+            raise UsageError(f"{target} names a prefix", fix="Name the objects one by one")
+    session = Session(flags)
+    count = session.run(lambda: session.engine.delete(targets))
+    if not flags["quiet"]:
+        click.echo(f"deleted {count}", err=True)

@@ -1,0 +1,253 @@
+"""Flags that commands share, and the Engine that they make.
+
+Every option can stand in the environment as ``S3ENGINE_<NAME>``. No option takes a secret.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from engine.cli.output import Progress, set_up_logging
+from engine.config import TransferConfig
+from engine.types import GiB, KiB, MiB
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|KB|MB|GB)?", re.IGNORECASE)
+_SIZE_UNITS = {
+    "": 1,
+    "b": 1,
+    "kib": KiB,
+    "mib": MiB,
+    "gib": GiB,
+    "kb": 1000,
+    "mb": 1000**2,
+    "gb": 1000**3,
+}
+_DURATION = re.compile(r"(\d+)\s*([smh]?)")
+_DURATION_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+class Size(click.ParamType[int]):
+    """Bytes: ``10485760``, ``8MiB``, ``10MB``."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        if isinstance(value, int):
+            return value
+        match = _SIZE.fullmatch(value.strip())
+        if match is None:
+            self.fail(f"{value!r} is not a size; write 10485760, 8MiB or 10MB", param, ctx)
+        return int(float(match[1]) * _SIZE_UNITS[(match[2] or "").lower()])
+
+
+class Duration(click.ParamType[int]):
+    """Seconds: ``900``, ``15m``, ``12h``."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        if isinstance(value, int):
+            return value
+        match = _DURATION.fullmatch(value.strip())
+        if match is None:
+            self.fail(f"{value!r} is not a duration; write 900, 15m or 12h", param, ctx)
+        return int(match[1]) * _DURATION_UNITS[match[2]]
+
+
+def _option(*names: str, **settings: Any) -> Callable[[F], F]:
+    variable = "S3ENGINE_" + names[0].lstrip("-").replace("-", "_").upper()
+    return click.option(*names, envvar=variable, show_envvar=False, **settings)
+
+
+_ENGINE_OPTIONS = (
+    _option("--region", help="Region of the bucket and of STS. Else AWS_REGION."),
+    _option("--endpoint-url", "--s3-endpoint-url", help="S3's address where it is not AWS."),
+    _option("--sts-endpoint-url", help="STS's address where it is not AWS's regional one."),
+    _option("--ca-bundle", help="File of certificates to trust instead of the system's."),
+    _option("--role-arn", help="The role to assume."),
+    _option("--external-id", help="Agreed with the role's owner. Better in S3ENGINE_EXTERNAL_ID."),
+    _option("--role-session-name", help="Seen in CloudTrail. Default: s3engine-<run id>."),
+    _option("--session-duration", type=Duration(), default=900, show_default=True,
+            help="Of one session (900 to 43200 s); sessions are renewed while the job runs."),
+    _option("--session-tag", multiple=True, metavar="KEY=VALUE", help="Session tag; repeatable."),
+    _option("--session-policy", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help="File with an inline session policy (JSON)."),
+    _option("--refuse-long-chain", is_flag=True,
+            help="Over 1 h from a role is an error; else it is cut to 1 h."),
+    _option("--source", type=click.Choice(["env", "ec2"]), default="env", show_default=True,
+            help="Where the credentials that assume the role come from."),
+)  # fmt: skip
+_TRANSFER_OPTIONS = (
+    _option("--multipart-threshold", type=Size(), default=10_485_760, show_default=True,
+            help="Uploads strictly above it go in parts."),
+    _option("--multipart-download-threshold", type=Size(), default=10_485_760, show_default=True,
+            help="Downloads strictly above it are fetched as parallel ranges."),
+    _option("--part-size", type=Size(), default=8 * MiB, show_default=True,
+            help="Of parts and ranges; raised to fit 10,000."),
+    _option("--max-concurrency", type=int, help="Requests under way. Default: 64 small, 16 big."),
+    _option("--max-memory", type=Size(), default=256 * MiB, show_default=True,
+            help="Of all buffers."),
+    _option("--checksum", type=click.Choice(["crc64nvme", "crc32c"]), default="crc64nvme",
+            show_default=True, help="Sent with every byte and verified on download."),
+)  # fmt: skip
+_OUTPUT_OPTIONS = (
+    _option("--json", "as_json", is_flag=True, help="One event a line on stdout."),
+    _option("--quiet", "-q", is_flag=True, help="Only failures."),
+    click.option("-v", "--verbose", count=True, help="More of the log; up to -vvv."),
+)
+
+
+def _stack(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
+    def add(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+engine_options = _stack(_ENGINE_OPTIONS)
+transfer_options = _stack(_TRANSFER_OPTIONS)
+output_options = _stack(_OUTPUT_OPTIONS)
+
+
+class Session:
+    """One run of the command: an engine made from flags, and its progress."""
+
+    def __init__(self, flags: dict[str, Any]) -> None:
+        from engine.api import Engine
+
+        set_up_logging(flags.get("verbose", 0))
+        self.progress = Progress(
+            run_id="", as_json=flags.get("as_json", False), quiet=flags.get("quiet", False)
+        )
+        self.engine = Engine(
+            _role(flags),
+            region=flags["region"],
+            endpoint_url=flags["endpoint_url"],
+            sts_endpoint_url=flags["sts_endpoint_url"],
+            ca_bundle=flags["ca_bundle"],
+            source=flags["source"],
+            config=_config(flags),
+            hook=self.progress,
+            refuse_long_chain=flags["refuse_long_chain"],
+        )
+        self.progress.run_id = self.engine.run_id
+
+    def run(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run ``work`` with the engine open, on uvloop where it is installed.
+
+        Raises:
+            Stopped: SIGINT or SIGTERM came; what was open has been aborted.
+        """
+        import anyio
+
+        return anyio.run(
+            _until_signal, self.engine, work, backend_options={"use_uvloop": _has_uvloop()}
+        )
+
+
+class Stopped(BaseException):
+    """A signal ended the run, after everything open was cleaned up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+async def _until_signal(engine: Any, work: Callable[[], Awaitable[T]]) -> T:
+    """``work``, cancelled by the first signal; a second one stops at once."""
+    import anyio
+
+    results: list[T] = []
+    errors: list[Exception] = []
+    signals: list[int] = []
+
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(_watch_signals, signals, tasks.cancel_scope)
+        try:
+            async with engine:
+                results.append(await work())
+        except Exception as error:
+            errors.append(error)  # raised below: the task group would put it into a group
+        tasks.cancel_scope.cancel()
+    if signals:
+        raise Stopped(signals[0])
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+async def _watch_signals(signals: list[int], scope: Any, *, task_status: Any) -> None:
+    import anyio
+
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        task_status.started()
+        async for number in received:
+            signals.append(int(number))
+            scope.cancel()
+            return
+
+
+def _has_uvloop() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("uvloop") is not None
+
+
+def _config(flags: dict[str, Any]) -> TransferConfig:
+    names = (
+        "multipart_threshold",
+        "multipart_download_threshold",
+        "part_size",
+        "max_concurrency",
+        "max_memory",
+        "checksum",
+    )
+    return TransferConfig(**{name: flags[name] for name in names if name in flags})
+
+
+def _role(flags: dict[str, Any]) -> Any:
+    return role_from(flags, flags["role_arn"], flags["session_duration"])
+
+
+def role_from(flags: dict[str, Any], arn: str | None, duration: int) -> Any:
+    """A RoleSpec of the shared role flags, or None without an ARN."""
+    from engine.credentials.role import RoleSpec
+    from engine.errors import UsageError
+
+    if arn is None:
+        if flags["external_id"]:
+            raise UsageError("an external id without a role", fix="Give --role-arn too")
+        return None
+    tags = {}
+    for tag in flags["session_tag"]:
+        key, sign, value = tag.partition("=")
+        if not sign:
+            raise UsageError(f"not a session tag: {tag!r}", fix="Write it as KEY=VALUE")
+        tags[key] = value
+    policy = flags["session_policy"]
+    return RoleSpec(
+        arn,
+        external_id=flags["external_id"],
+        source=flags["source"],
+        session_name=flags["role_session_name"],
+        duration=duration,
+        tags=tags,
+        policy=policy.read_text() if policy else None,
+    )
+
+
+def database_login() -> tuple[str | None, str | None]:
+    """User and password of the target: S3ENGINE_DB_USER, S3ENGINE_DB_PASSWORD."""
+    return os.environ.get("S3ENGINE_DB_USER"), os.environ.get("S3ENGINE_DB_PASSWORD")

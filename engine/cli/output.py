@@ -1,0 +1,215 @@
+"""What people and programs read: errors, progress, JSON lines, logs.
+
+stdout is data, stderr is for people.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import click
+
+from engine.errors import EngineError
+from engine.events import (
+    BytesMoved,
+    Event,
+    LeaseRenewalFailed,
+    LeaseRenewed,
+    LoadStep,
+    ObjectDone,
+    ObjectFailed,
+    PartDone,
+    Retried,
+)
+from engine.redact import redact
+from engine.types import GiB, KiB, MiB
+
+# Seconds between two progress lines where stderr is not a terminal, and between two redraws
+# where it is.
+LINE_EVERY = 10.0
+REDRAW_EVERY = 0.25
+
+
+def print_error(error: EngineError) -> None:
+    """``error[CODE]: what``, a fact a line, and what to do next. No traceback."""
+    click.echo(redact(f"error[{error.code}]: {error.headline}"), err=True)
+    for name, value in error.facts.items():
+        click.echo(redact(f"  {name.replace('_', ' ') + ':':<12} {value}"), err=True)
+    for note in getattr(error, "__notes__", ()):
+        click.echo(redact(f"  note:        {note}"), err=True)
+    if error.fix:
+        click.echo(redact(f"  fix:         {error.fix}"), err=True)
+
+
+def size_text(size: float) -> str:
+    """Bytes for people: ``1.5 MiB``."""
+    for unit, name in ((GiB, "GiB"), (MiB, "MiB"), (KiB, "KiB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{size:.0f} B"
+
+
+class _RedactingFilter(logging.Filter):
+    """The last net: no record leaves with a secret that the patterns know."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = redact(record.getMessage()), ()
+        if record.exc_info:
+            record.exc_info = None  # a traceback may hold values
+        return True
+
+
+def set_up_logging(verbosity: int) -> None:
+    """``-v`` info, ``-vv`` debug of the engine, ``-vvv`` debug of what lies below as well.
+
+    botocore's and aiohttp's debug logs print keys and session tokens, so they stay at INFO
+    however much is asked for.
+    """
+    levels = (logging.WARNING, logging.INFO, logging.DEBUG, logging.DEBUG)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    handler.addFilter(_RedactingFilter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.DEBUG if verbosity >= 3 else logging.WARNING)
+    logging.getLogger("engine").setLevel(levels[min(verbosity, 3)])
+    for name in ("botocore", "aiobotocore", "boto3", "aioboto3", "aiohttp", "urllib3", "asyncpg"):
+        logging.getLogger(name).setLevel(logging.INFO if verbosity >= 3 else logging.WARNING)
+
+
+@dataclass
+class Progress:
+    """Turns events into progress for people, or into JSON lines for programs.
+
+    Args:
+        run_id: Printed with each line.
+        as_json: One versioned event a line on stdout; nothing on stderr but errors.
+    """
+
+    run_id: str
+    as_json: bool = False
+    quiet: bool = False
+    objects: int = 0
+    failed: int = 0
+    moved: int = 0
+    retries: int = 0
+    renewals: int = 0
+    started: float = field(default_factory=time.monotonic)
+    _shown: float = 0.0
+    _width: int = 0
+
+    def __call__(self, event: Event) -> None:
+        self._count(event)
+        logging.getLogger("engine").debug("%s", event)
+        if self.as_json:
+            self._print_json(event)
+            return
+        if isinstance(event, ObjectFailed):
+            self._line(f"failed {event.path} -> {event.url}: {event.error}")
+        elif isinstance(event, LeaseRenewed) and event.generation > 1:
+            ends = f"{event.expires_at:%H:%M:%S}Z" if event.expires_at else "never"
+            self._line(f"credentials renewed ({event.source}), end {ends}", detail=True)
+        elif isinstance(event, LeaseRenewalFailed):
+            self._line(f"renewal failed ({event.error}), again in {event.retry_in:.1f} s")
+        elif isinstance(event, LoadStep):
+            self._line(f"{event.step}: {event.detail}", detail=True)
+        self._tick()
+
+    def _count(self, event: Event) -> None:
+        if isinstance(event, BytesMoved):
+            self.moved += event.size
+        elif isinstance(event, ObjectDone):
+            self.objects += 1
+        elif isinstance(event, ObjectFailed):
+            self.failed += 1
+        elif isinstance(event, Retried):
+            self.retries += 1
+        elif isinstance(event, LeaseRenewed):
+            self.renewals += event.generation > 1
+
+    def summary(self) -> str:
+        seconds = max(time.monotonic() - self.started, 1e-6)
+        return (
+            f"run {self.run_id}: {self.objects} objects, {size_text(self.moved)} in "
+            f"{seconds:.1f} s ({self.moved / MiB / seconds:.1f} MiB/s), failed {self.failed}, "
+            f"retries {self.retries}, renewals {self.renewals}"
+        )
+
+    def finish(self) -> None:
+        """The last line: what was done in all."""
+        if self.as_json:
+            return
+        self._clear()
+        if not self.quiet:
+            click.echo(self.summary(), err=True)
+
+    def _line(self, text: str, *, detail: bool = False) -> None:
+        if self.quiet and detail:
+            return
+        self._clear()
+        click.echo(redact(text), err=True)
+
+    def _tick(self) -> None:
+        if self.quiet:
+            return
+        terminal = sys.stderr.isatty()
+        now = time.monotonic()
+        since = self._shown or self.started
+        if now - since < (REDRAW_EVERY if terminal else LINE_EVERY):
+            return
+        self._shown = now
+        if terminal:
+            text = self.summary()[:100]
+            self._width = len(text)
+            click.echo("\r" + text, err=True, nl=False)
+        else:
+            click.echo(self.summary(), err=True)
+
+    def _clear(self) -> None:
+        if self._width:
+            click.echo("\r" + " " * self._width + "\r", err=True, nl=False)
+            self._width = 0
+
+    def _print_json(self, event: Event) -> None:
+        row: dict[str, object] = {"v": 1, "run": self.run_id}
+        if isinstance(event, ObjectDone):
+            row |= {
+                "event": "object",
+                "op": event.operation,
+                "url": str(event.url),
+                "path": event.path,
+                "bytes": event.size,
+                "parts": event.parts,
+                "seconds": round(event.seconds, 6),
+                "status": "done",
+            }
+        elif isinstance(event, ObjectFailed):
+            row |= {
+                "event": "object",
+                "op": event.operation,
+                "url": str(event.url),
+                "path": event.path,
+                "status": "failed",
+                "error": redact(event.error),
+            }
+        elif isinstance(event, LeaseRenewed):
+            ends = event.expires_at.isoformat() if event.expires_at else None
+            row |= {"event": "lease", "source": event.source, "expires_at": ends}
+        elif isinstance(event, LoadStep):
+            row |= {"event": "load_step", "load": event.load_id, "step": event.step}
+        elif isinstance(event, BytesMoved | PartDone | Retried | LeaseRenewalFailed):
+            return
+        print_json(row)
+
+
+def print_json(row: dict[str, object]) -> None:
+    """One line of data on stdout."""
+    click.echo(json.dumps(row, ensure_ascii=True))
+
+
+Echo = Callable[[str], None]
