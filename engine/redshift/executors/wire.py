@@ -40,6 +40,8 @@ _MAX_MESSAGE = 1000
 # Load balancers drop silent connections after 350 s (NLB), and COPY is silent for hours.
 _KEEPALIVE_SECONDS = 60
 
+# Where ssl=false is allowed: the double, and tunnels that end on this machine.
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 # A lost connection as the server words it: shutdown, crash, not ready; class 08 is the driver's.
 _LOST_STATES = ("57P01", "57P02", "57P03")
 _LOST_CLASS = "08"
@@ -86,6 +88,11 @@ class WireExecutor(Executor):
             raise LoadRefused(
                 f"{url} needs a password from IAM, which is not supported yet",
                 fix="Use jdbc:redshift://host:5439/database with a user and a password",
+            )
+        if url.tls == "plain" and url.host not in _LOOPBACK:
+            raise LoadRefused(
+                f"{url} asks for a connection without TLS to another host",
+                fix="Drop ssl=false: passwords and keys would go over the network in the clear",
             )
         user, password = user or url.user, password or url.password
         if not user or not password:

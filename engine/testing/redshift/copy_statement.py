@@ -116,6 +116,8 @@ class _Parser:
     def _option(self) -> None:
         token = self._next()
         option = _OPTIONS.get(token.word)
+        if option is None and token.kind is Kind.WORD:
+            raise _refused(f'option "{token.word}" is not known or not built')
         if option is None:
             raise _syntax_error(token)
         name, read = option

@@ -127,6 +127,9 @@ class PostgresServer:
                 raise UsageError("this PostgreSQL is running already")
             try:
                 self._start()
+            except OSError as error:  # no right to become nobody, a full disk, ...
+                self._stop()
+                raise SourceUnavailable(f"PostgreSQL cannot be started: {error}") from error
             except BaseException:
                 self._stop()
                 raise
@@ -249,7 +252,12 @@ def _account() -> dict[str, Any]:
     import grp
     import pwd
 
-    entry = pwd.getpwnam("nobody")
+    try:
+        entry = pwd.getpwnam("nobody")
+    except KeyError:
+        raise UsageError(
+            "root cannot run PostgreSQL and there is no account nobody", fix="Run as a user"
+        ) from None
     try:
         group = grp.getgrnam("nogroup").gr_gid
     except KeyError:  # Red Hat and macOS call it otherwise
@@ -309,13 +317,13 @@ def _takes_sessions(socket_path: str) -> bool:
             link.sendall(pgwire.startup_packet(parameters))
             head = link.recv(1)
             if head == b"E":
-                raise_unless_starting(link.recv(4096))
+                _raise_unless_starting(link.recv(4096))
             return head == b"R"
     except OSError:
         return False
 
 
-def raise_unless_starting(rest: bytes) -> None:
+def _raise_unless_starting(rest: bytes) -> None:
     """Raise for a refusal other than "starting up" (57P03); ``rest`` follows the type byte.
 
     Raises:

@@ -20,7 +20,7 @@ from engine.testing.redshift.client import Client, ClientGone
 from engine.testing.redshift.copy import CopyRecord, CopyRun, CopyWorld
 from engine.testing.redshift.extended import Extended
 from engine.testing.redshift.pgwire import ServerError
-from engine.testing.redshift.statements import OWN_WORDING, Role, Statement, understand
+from engine.testing.redshift.statements import Role, Statement, understand
 
 # Answers of the backend that are about its own startup or that would unmask it as PostgreSQL.
 _HIDDEN_PARAMETERS = frozenset(
@@ -176,7 +176,7 @@ class Session:
             async with asyncio.timeout(milliseconds / 1000 or None) as self._copying:
                 await run.run()
         except TimeoutError:
-            return canceled(next(self._world.queries))
+            return _canceled(next(self._world.queries))
         except ServerError as error:
             return error
         finally:
@@ -227,7 +227,7 @@ class Session:
     def _translate(self, error: ServerError) -> ServerError:
         """PostgreSQL's error as Redshift words it, where the difference is known."""
         if error.sqlstate == "57014":
-            return canceled(next(self._world.queries))
+            return _canceled(next(self._world.queries))
         if error.sqlstate == "40001":
             text = "could not complete because of conflict with concurrent transaction"
             return ServerError(text)
@@ -241,14 +241,9 @@ class Session:
             raise ClientGone
 
 
-def canceled(query: int) -> ServerError:
+def _canceled(query: int) -> ServerError:
     """A query that was cancelled, by the user or by statement_timeout: one text for both."""
     return ServerError(f"Query ({query}) canceled on user's request", "57014")
-
-
-def unknown_message(kind: bytes) -> ServerError:
-    """A message that the protocol does not have."""
-    return ServerError(f"message {kind!r} is not supported {OWN_WORDING}", "08P01")
 
 
 def _hidden(kind: bytes, payload: bytes) -> bool:

@@ -110,11 +110,12 @@ def test_keys_are_read_and_hidden(auth: str) -> None:
         (f"access_key_id 'x' {TAIL}", "belong together"),
         ("iam_role default csv", "MANIFEST"),
         ("iam_role default manifest", "CSV"),
-        (f"iam_role default {TAIL} parquet", 'at or near "parquet"'),
+        (f"iam_role default {TAIL} parquet", 'option "parquet" is not known or not built'),
         ("iam_role default manifest format as json 'auto'", "json is not built"),
         (f"iam_role default {TAIL} maxerror 100001", "MAXERROR"),
         (f"iam_role default {TAIL} delimiter ',,'", "one character"),
         (f"iam_role default {TAIL} gzip gzip", "redundant"),
+        (f"iam_role default {TAIL} 'stray secret'", "at or near \"'***'\""),
         ("iam_role", "end of input"),
     ],
 )
