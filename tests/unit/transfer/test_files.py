@@ -1,0 +1,97 @@
+"""Local files: what a key may become, and what a partial file leaves."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import SourceChanged, TransferError, UnsafeKey, UsageError
+from engine.threads import ThreadDoor
+from engine.transfer.files import partial_file, path_under, publish
+from engine.transfer.sources import FileSource
+
+ROOT = Path("/nowhere/target")
+
+
+@given(key=st.text(max_size=60))
+def test_no_key_leaves_the_target_folder(key: str) -> None:
+    try:
+        path = path_under(ROOT, key)
+    except UnsafeKey:
+        return
+    assert path.is_relative_to(ROOT)
+    assert path != ROOT
+    assert os.path.normpath(path) == str(path)
+
+
+@pytest.mark.parametrize("key", ["", "..", "a/../b", "/abs", "a//b", "a/", ".", "a/\0b", "x" * 256])
+def test_keys_that_cannot_be_files_are_named(key: str) -> None:
+    with pytest.raises(UnsafeKey, match="cannot become a file"):
+        path_under(ROOT, key)
+
+
+@pytest.mark.parametrize("key", ["..a", "a..", "-r", "a b", "C:\\x", "a\\b", "%2e%2e"])
+def test_odd_keys_keep_their_bytes(key: str) -> None:
+    assert path_under(ROOT, key) == ROOT / key
+
+
+async def test_a_partial_file_is_gone_unless_it_was_published(tmp_path: Path) -> None:
+    door = ThreadDoor()
+    target = tmp_path / "new" / "file"
+    with pytest.raises(ZeroDivisionError):
+        async with partial_file(target, 1000, door) as partial:
+            assert partial.temporary.parent == target.parent
+            raise ZeroDivisionError
+    assert list(target.parent.iterdir()) == []
+    async with partial_file(target, 4, door) as partial:
+        os.pwrite(partial.descriptor, b"data", 0)
+        await publish(partial, door)
+    assert [path.name for path in target.parent.iterdir()] == ["file"]
+    assert target.read_bytes() == b"data"
+
+
+async def test_a_folder_in_the_way_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is a folder"):
+        async with partial_file(tmp_path, 1, ThreadDoor()):
+            pass
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(TransferError, match="cannot write"):
+        async with partial_file(tmp_path / "file" / "below", 1, ThreadDoor()):
+            pass
+
+
+def test_a_source_that_shrinks_or_is_replaced_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "source"
+    path.write_bytes(b"0123456789")
+    with FileSource(path) as source:
+        view = memoryview(bytearray(4))
+        source.read_into(3, view)
+        assert bytes(view) == b"3456"
+        source.check_unchanged()
+        os.truncate(path, 5)
+        with pytest.raises(SourceChanged, match="shorter"):
+            source.read_into(3, view)
+        with pytest.raises(SourceChanged):
+            source.check_unchanged()
+    path.write_bytes(b"0123456789")
+    with FileSource(path) as source:
+        other = tmp_path / "other"
+        other.write_bytes(b"0123456789")
+        other.replace(path)
+        with pytest.raises(SourceChanged):
+            source.check_unchanged()
+        path.unlink()
+        with pytest.raises(SourceChanged, match="gone"):
+            source.check_unchanged()
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(UsageError, match="not a regular file"):
+        FileSource(tmp_path / "fifo")
+    with pytest.raises(UsageError, match="cannot read"):
+        FileSource(tmp_path / "none")
