@@ -221,8 +221,16 @@ class Broker:
     def _raise_if_hopeless(self, out_of_time: bool) -> None:
         # The error stays until a renewal succeeds: whoever comes in the back-off gets it at
         # once, and none of them costs a call of the provider.
-        if self._error is not None and (not self._error.retryable or out_of_time):
-            raise self._error
+        error = self._error
+        if error is not None and (not error.retryable or out_of_time):
+            if not self._generation:
+                raise error
+            raise CredentialsExpired(
+                f"the session of {self._provider.describe()} ended and could not be renewed: "
+                f"{error.headline}",
+                fix=error.fix,
+                **error.facts,
+            ) from error
         if out_of_time:
             raise CredentialsExpired(
                 f"{self._provider.describe()} gives no credentials",
