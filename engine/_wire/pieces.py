@@ -17,6 +17,9 @@ from engine.types import KiB
 PIECE_SIZE = 512 * KiB
 # What is kept for reuse: twice a big transfer's ten requests, 10 MiB.
 MAX_FREE = 20
+# Up to here a buffer of the body's own size is cheaper than a piece: 64 small objects at once
+# would else hold 32 MiB.
+SMALL = 64 * KiB
 
 
 @final
@@ -32,6 +35,10 @@ class Pieces:
     @contextmanager
     def lend(self, bytes_to_move: int) -> Iterator[tuple[memoryview, memoryview]]:
         """Two buffers for a double-buffered move; the same one twice if one holds it all."""
+        if bytes_to_move <= SMALL:
+            small = memoryview(bytearray(bytes_to_move))
+            yield small, small
+            return
         first = self._take()
         second = first if bytes_to_move <= self.size else self._take()
         try:

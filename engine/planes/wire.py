@@ -187,7 +187,7 @@ class WirePlane(DataPlane):
             connection.begin_send(memoryview(b""), await self._signed_head(call))
             await connection.sent()
 
-        with _naming(call), self._pieces.lend(range.length if range else 2**63) as buffers:
+        with _naming(call):
             await self._lease.ready()
             async with self._pool.request(
                 call.target.origin, "GET", send, repeatable=True
@@ -198,7 +198,7 @@ class WirePlane(DataPlane):
                 length, total = check_span(url, response.head.status, headers, range)
                 check_etag(url, etag, headers)
                 info = object_info(url, headers, total)
-                crc = await self._receive(response, sink, sink_offset, length, algorithm, buffers)
+                crc = await self._receive(response, sink, sink_offset, length, algorithm)
         self._bytes_received += length
         return RangeReceipt(range, length, crc if algorithm else None, info)
 
@@ -292,10 +292,20 @@ class WirePlane(DataPlane):
         offset: int,
         length: int,
         algorithm: ChecksumAlgorithm | None,
-        buffers: _Buffers,
     ) -> int:
         """Move the body into the sink; returns its CRC (0 without an algorithm)."""
-        connection = response.connection
+        with self._pieces.lend(length) as buffers:
+            return await self._fill(response.connection, sink, offset, length, algorithm, buffers)
+
+    async def _fill(
+        self,
+        connection: Connection,
+        sink: ByteSink,
+        offset: int,
+        length: int,
+        algorithm: ChecksumAlgorithm | None,
+        buffers: _Buffers,
+    ) -> int:
         current, other = buffers
         crc = done = 0
         if length:
