@@ -1,0 +1,50 @@
+"""One GiB up and down through the command, within its memory. Minutes; ``make prove``."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine import MiB
+from engine.testing.aws import AwsDouble
+
+pytestmark = [pytest.mark.prove, pytest.mark.timeout(600)]
+
+COMMAND = str(Path(sys.executable).with_name("s3engine"))
+SIZE = 1024 * MiB
+MAX_MEMORY = 100 * MiB
+
+
+def run(arguments: list[str], variables: dict[str, str]) -> resource.struct_rusage:
+    pid = os.posix_spawn(COMMAND, [COMMAND, *arguments], {**os.environ, **variables})
+    _, status, usage = os.wait4(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    return usage
+
+
+def test_a_gib_goes_up_and_down_within_100_mib(
+    s3engine_aws: AwsDouble, s3engine_bucket: str, tmp_path: Path
+) -> None:
+    variables = {
+        "AWS_ACCESS_KEY_ID": s3engine_aws.admin.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": s3engine_aws.admin.secret_access_key,
+        "AWS_ENDPOINT_URL": s3engine_aws.endpoint,
+    }
+    source, back = tmp_path / "source", tmp_path / "back"
+    with source.open("wb") as file:
+        for _ in range(SIZE // MiB):
+            file.write(os.urandom(MiB))
+    url = f"s3://{s3engine_bucket}/big"
+    up = run(["cp", str(source), url, "-q"], variables)
+    down = run(["cp", url, str(back), "-q"], variables)
+    print(f"peak memory up {up.ru_maxrss // 1024} MiB, down {down.ru_maxrss // 1024} MiB")
+    with source.open("rb") as one, back.open("rb") as other:
+        while piece := one.read(MiB):
+            assert piece == other.read(MiB)
+        assert not other.read(1)
+    assert up.ru_maxrss * 1024 <= MAX_MEMORY
+    assert down.ru_maxrss * 1024 <= MAX_MEMORY
