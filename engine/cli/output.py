@@ -9,8 +9,8 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import click
 
@@ -28,6 +28,9 @@ from engine.events import (
 )
 from engine.redact import redact
 from engine.types import GiB, KiB, MiB
+
+if TYPE_CHECKING:
+    from engine.cli.live import LiveLine
 
 # Seconds between two progress lines where stderr is not a terminal, and between two redraws
 # where it is.
@@ -101,7 +104,7 @@ class Progress:
     renewals: int = 0
     started: float = field(default_factory=time.monotonic)
     _shown: float = 0.0
-    _width: int = 0
+    _live: LiveLine | None = None
 
     def __call__(self, event: Event) -> None:
         self._count(event)
@@ -140,40 +143,41 @@ class Progress:
             f"retries {self.retries}, renewals {self.renewals}"
         )
 
+    def close(self) -> None:
+        """Take the moving line away. To be called on every way out."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
     def finish(self) -> None:
         """The last line: what was done in all."""
-        if self.as_json:
-            return
-        self._clear()
-        if not self.quiet:
+        self.close()
+        if not self.as_json and not self.quiet:
             click.echo(self.summary(), err=True)
 
     def _line(self, text: str, *, detail: bool = False) -> None:
         if self.quiet and detail:
             return
-        self._clear()
-        click.echo(redact(text), err=True)
+        if self._live is not None:
+            self._live.print(redact(text))
+        else:
+            click.echo(redact(text), err=True)
 
     def _tick(self) -> None:
         if self.quiet:
             return
-        terminal = sys.stderr.isatty()
         now = time.monotonic()
-        since = self._shown or self.started
-        if now - since < (REDRAW_EVERY if terminal else LINE_EVERY):
-            return
-        self._shown = now
-        if terminal:
-            text = self.summary()[:100]
-            self._width = len(text)
-            click.echo("\r" + text, err=True, nl=False)
-        else:
-            click.echo(self.summary(), err=True)
+        if sys.stderr.isatty():
+            if self._live is None:
+                from engine.cli.live import LiveLine
 
-    def _clear(self) -> None:
-        if self._width:
-            click.echo("\r" + " " * self._width + "\r", err=True, nl=False)
-            self._width = 0
+                self._live = LiveLine()
+            if now - self._shown >= REDRAW_EVERY:
+                self._shown = now
+                self._live.show(self.summary())
+        elif now - (self._shown or self.started) >= LINE_EVERY:
+            self._shown = now
+            click.echo(self.summary(), err=True)
 
     def _print_json(self, event: Event) -> None:
         row: dict[str, object] = {"v": 1, "run": self.run_id}
@@ -210,6 +214,3 @@ class Progress:
 def print_json(row: dict[str, object]) -> None:
     """One line of data on stdout."""
     click.echo(json.dumps(row, ensure_ascii=True))
-
-
-Echo = Callable[[str], None]

@@ -64,9 +64,12 @@ def command(ctx: click.Context, /, sabotage: str | None, quiet: bool, verbose: i
             try:
                 outcome = anyio.run(work)
             except EngineError as error:
+                progress.close()
                 print_error(error)
                 click.echo(f"demo FAILED: {type(error).__name__}: {error.headline}", err=True)
                 ctx.exit(1)
+            finally:
+                progress.close()
             progress.finish()
             _report(scene, outcome, time.monotonic() - started)
 
