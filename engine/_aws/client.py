@@ -21,7 +21,13 @@ from typing import Any, NamedTuple
 import anyio
 
 from engine.config import Endpoints
-from engine.errors import ConnectionFailed, EngineError, ProtocolError, RedirectRefused
+from engine.errors import (
+    ConnectionFailed,
+    EngineError,
+    ProtocolError,
+    RedirectRefused,
+    UsageError,
+)
 from engine.types import Credentials
 
 # Connections of the control plane. Its verbs are one or two an object; the bytes go elsewhere.
@@ -89,6 +95,11 @@ class AwsClient:
                 f"the answer of {self._service} to {operation} cannot be read",
                 reason=type(error).__name__,
             ) from None
+        except failures.BotoCoreError as error:
+            # What the SDK refuses to send; its texts name fields, not values.
+            raise UsageError(
+                f"{operation} cannot be sent to {self._service} ({type(error).__name__})"
+            ) from None
         finally:
             _SIGNING.reset(token)
 
@@ -106,8 +117,12 @@ class AwsClient:
         return AnswerError(operation, code, text, metadata)
 
     async def _open(self) -> Any:
+        import botocore.exceptions as failures
+
         async with self._opening:
-            if self._client is None:
+            if self._client is not None:
+                return self._client
+            try:
                 session = _session()
                 self._client = await self._stack.enter_async_context(
                     session.client(
@@ -118,6 +133,11 @@ class AwsClient:
                         config=self._config(),
                     )
                 )
+            except failures.BotoCoreError as error:
+                raise UsageError(
+                    f"no client for {self._service}: {error}",
+                    fix="Check the region, AWS_PROFILE and the files below ~/.aws",
+                ) from None
         return self._client
 
     def _config(self) -> Any:

@@ -11,7 +11,7 @@ from engine.errors import S3Error
 from engine.planes.errors import s3_error
 from engine.protocols import ChecksumAlgorithm, ControlPlane, Lease
 from engine.retry import EXPIRED_CODES
-from engine.types import Checksum, ObjectInfo, PartReceipt, PutReceipt, S3Url, UploadId
+from engine.types import Checksum, Credentials, ObjectInfo, PartReceipt, PutReceipt, S3Url, UploadId
 
 # Names of the checksum fields in S3's answers -> our names. The order is the order of trust.
 _CHECKSUM_FIELDS = (
@@ -43,9 +43,8 @@ class AwsControlPlane(ControlPlane):
             return await self._client.call(operation, credentials, Bucket=url.bucket, **parameters)
         except AnswerError as error:
             code = error.error_code
-            if operation == "head_object" and error.status == 400 and code == "400":
-                near = self._lease.remaining(credentials) < _NEAR_EXPIRY
-                code = "ExpiredToken" if near else code
+            if operation == "head_object" and code == "400":
+                code = await self._code_behind_bare_400(credentials, url, code)
             if code in EXPIRED_CODES:
                 self._lease.report_expired(credentials)
             raise s3_error(
@@ -57,6 +56,19 @@ class AwsControlPlane(ControlPlane):
                 request_id=error.request_id,
                 headers=error.headers,
             ) from None
+
+    async def _code_behind_bare_400(self, credentials: Credentials, url: S3Url, code: str) -> str:
+        """An answer to HEAD has no body, and so no code: near the end of the lease it means
+        "expired"; far from it the same is asked by GET, whose error has one."""
+        if self._lease.remaining(credentials) < _NEAR_EXPIRY:
+            return "ExpiredToken"
+        try:
+            await self._client.call(
+                "get_object", credentials, Bucket=url.bucket, Key=url.key, Range="bytes=0-0"
+            )
+        except AnswerError as error:
+            return error.error_code
+        return code
 
     async def head_object(self, url: S3Url) -> ObjectInfo:
         answer = await self._call("head_object", url, Key=url.key, ChecksumMode="ENABLED")

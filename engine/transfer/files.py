@@ -5,6 +5,7 @@ Whatever happens, the target's name shows the old file, no file, or the whole ne
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
@@ -56,7 +57,8 @@ async def partial_file(target: Path, size: int, door: ThreadDoor) -> AsyncIterat
         with anyio.CancelScope(shield=True), anyio.move_on_after(_CLEAN_UP_SECONDS):
             await door.run(os.close, partial.descriptor)
             if not partial.published:
-                await aiofiles.os.unlink(partial.temporary)
+                with contextlib.suppress(FileNotFoundError):
+                    await aiofiles.os.unlink(partial.temporary)
 
 
 async def publish(partial: PartialFile, door: ThreadDoor) -> None:

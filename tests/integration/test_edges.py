@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import MiB, TransferConfig
+from engine import EngineError, MiB, TransferConfig
 from tests.integration.conftest import Scene
 
 THRESHOLD = 10_485_760
@@ -108,3 +108,23 @@ async def test_many_workers_with_one_expired_session_make_one_sts_call(scene: Sc
                 tasks.start_soon(s3.upload, b"x" * number, scene.url(f"n/{number}"))
     assert len(scene.log("AssumeRole")) == 2
     assert len(scene.aws.gate.list_keys(scene.bucket)) == 65
+
+
+async def test_a_bare_400_on_head_is_looked_behind(scene: Scene, tmp_path: Path) -> None:
+    """HEAD has no body to hold ExpiredToken; far from the lease's end a GET is asked why."""
+    async with scene.engine() as s3:
+        await s3.upload(b"bytes", scene.url("key"))
+        scene.aws.gate.expire_sessions(scene.role)
+        await s3.download(scene.url("key"), tmp_path / "key")
+    heads = [entry.status for entry in scene.log("HeadObject")]
+    assert heads == [400, 200]
+    assert len(scene.log("AssumeRole")) == 2
+
+
+async def test_a_profile_that_does_not_exist_is_named(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
+    async with scene.engine() as s3:
+        with pytest.raises(EngineError, match="no-such-profile"):
+            await s3.head(scene.url("key"))
