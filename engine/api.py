@@ -5,7 +5,6 @@ What lives here: opening and closing, and one method a verb. What must not: how 
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterable
@@ -27,6 +26,7 @@ from engine.credentials.chain import LeaseChain, assume, source_chain
 from engine.credentials.providers.static import StaticProvider
 from engine.errors import LoadRefused, UsageError, WrongLoop
 from engine.events import Emit, silent
+from engine.home import Home
 from engine.planes import CONTROL_PLANES, DATA_PLANES
 from engine.protocols import CredentialProvider, Lease
 from engine.retry import Retrier
@@ -274,19 +274,13 @@ class Engine:
         engine = self._open
         if engine is None:
             raise WrongLoop("the engine is not open", fix="Use it as `async with Engine(...)`")
-        if engine.pid != os.getpid():
-            raise WrongLoop("the engine was opened before a fork", fix="Open one in each process")
-        if engine.loop is not _running_loop():
-            raise WrongLoop(
-                "the engine was opened in another event loop", fix="Open one in each loop"
-            )
+        engine.home.check("engine")
         return engine
 
     async def __aenter__(self) -> Self:
-        loop = _running_loop()
         if self._open is not None:
             raise WrongLoop("the engine is open already", fix="Make a second Engine")
-        opened = _OpenEngine(self, loop)
+        opened = _OpenEngine(self, Home.here())
         await opened.start()
         self._open = opened
         return self
@@ -305,9 +299,8 @@ class Engine:
 class _OpenEngine:
     """What exists only while an engine is open."""
 
-    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.pid = os.getpid()
+    def __init__(self, engine: Engine, home: Home) -> None:
+        self.home = home
         self.door = ThreadDoor()
         self._engine = engine
         self._sts: StsClient | None = None
@@ -416,13 +409,3 @@ def _object_url(url: S3Url | str) -> S3Url:
     if not parsed.key:
         raise UsageError(f"{parsed} names a bucket, not an object", fix="Add the key")
     return parsed
-
-
-def _running_loop() -> asyncio.AbstractEventLoop:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        raise WrongLoop(
-            "no asyncio event loop is running here",
-            fix="s3engine runs on asyncio: use asyncio.run, or anyio.run with its asyncio backend",
-        ) from None

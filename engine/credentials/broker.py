@@ -19,8 +19,6 @@ report of the current generation starts a renewal.
 
 from __future__ import annotations
 
-import asyncio
-import os
 from dataclasses import dataclass, replace
 from random import Random
 from types import TracebackType
@@ -33,6 +31,7 @@ from engine.config import RefreshPolicy
 from engine.credentials.lease import BrokerLease
 from engine.errors import CredentialsError, CredentialsExpired, EngineError, WrongLoop
 from engine.events import Emit, LeaseRenewalFailed, LeaseRenewed, silent
+from engine.home import Home
 from engine.protocols import Clock, CredentialProvider
 from engine.redact import mask_key_id
 from engine.types import Credentials
@@ -124,7 +123,7 @@ class Broker:
         self._wake = anyio.Event()
         self._changed = anyio.Event()
         self._counts = BrokerStatistics()
-        self._home: tuple[asyncio.AbstractEventLoop, int] | None = None
+        self._home: Home | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
         self.lease = BrokerLease(self)
 
@@ -247,7 +246,7 @@ class Broker:
         self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
     ) -> None:
         """Renew for ever. Start it in a task group; cancel it to stop."""
-        self._home = (asyncio.get_running_loop(), os.getpid())
+        self._home = Home.here()
         task_status.started()
         while True:
             with anyio.move_on_after(self._idle_seconds()):
@@ -363,11 +362,7 @@ class Broker:
     def _check_home(self) -> None:
         if self._home is None:
             raise WrongLoop("the broker is not running", fix="Use it as `async with Broker(...)`")
-        loop, pid = self._home
-        if pid != os.getpid():
-            raise WrongLoop("the broker was opened before a fork", fix="Open one in each process")
-        if loop is not asyncio.get_running_loop():
-            raise WrongLoop("the broker runs in another event loop", fix="Open one in each loop")
+        self._home.check("broker")
 
     async def __aenter__(self) -> Self:
         self._tasks = await anyio.create_task_group().__aenter__()

@@ -16,6 +16,7 @@ from engine.errors import LoadRefused, SourceChanged
 from engine.redshift.copy_manifest import StagedFile
 from engine.redshift.formats import StagingFormat
 from engine.threads import ThreadDoor
+from engine.transfer.sources import Fingerprint
 from engine.types import S3Url
 
 # As many as a manifest of 16 MiB holds; one COPY should have far fewer.
@@ -25,20 +26,6 @@ _MAX_NAME = 80
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _GZIP = ".gz"
 _OTHER_COMPRESSION = (".bz2", ".lzo", ".zst", ".zip", ".xz", ".7z")
-
-
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """What tells that a file is no longer the one that was counted. ``size`` is in bytes."""
-
-    size: int
-    mtime_ns: int
-    device: int
-    inode: int
-
-    @classmethod
-    def of(cls, found: os.stat_result) -> Fingerprint:
-        return cls(found.st_size, found.st_mtime_ns, found.st_dev, found.st_ino)
 
 
 @dataclass(frozen=True, slots=True)
