@@ -12,11 +12,15 @@ from dataclasses import dataclass
 import anyio
 
 from engine.config import TransferConfig
+from engine.types import MiB
 
 # Requests in flight at the start: round trips, not CPU, decide on real networks. Small objects
-# are bound by latency, big ones by the link (DEFAULTS in CONTRIBUTING.md).
+# are bound by latency, big ones by the link.
 START_SMALL = 64
 START_BIG = 16
+# What one request holds at most: two pieces of 512 KiB (``_wire.pieces``). So the limit of slots
+# is the limit of memory, and there is no second budget that could wait for the first.
+SLOT_MEMORY = MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +37,10 @@ class Limiter:
     """Slots for requests. A holder of a slot makes one request and waits for nothing else."""
 
     def __init__(self, config: TransferConfig) -> None:
-        self._small = anyio.CapacityLimiter(config.max_concurrency or START_SMALL)
-        self._big = anyio.CapacityLimiter(config.max_concurrency or START_BIG)
+        # Half the memory each: small and big objects may be under way together.
+        most = max(1, config.max_memory // 2 // SLOT_MEMORY)
+        self._small = anyio.CapacityLimiter(min(most, config.max_concurrency or START_SMALL))
+        self._big = anyio.CapacityLimiter(min(most, config.max_concurrency or START_BIG))
 
     def slot(self, *, big: bool) -> AbstractAsyncContextManager[None]:
         """A slot for one request; ``big`` is a part or range of an object in several."""
