@@ -1,31 +1,45 @@
 """Masks for what must not be read: secrets in text, ids in messages.
 
-The first line of defence is never to put a secret into a text; this is the second.
+The first line of defence is never to put a secret into a text; this is the second. Where it is
+not sure it masks too much.
 """
 
 from __future__ import annotations
 
 import re
 
-# Words after which Redshift SQL, JDBC URLs, headers and STS forms carry a secret: quoted, or after
-# = or :. A quote that never closes takes the rest with it.
-_SQL_SECRET = re.compile(
-    r"(?i)\b(password|pwd|credentials|access_key_id|secret_access_key|session_token|token"
-    r"|master_symmetric_key)(\s*[=:]\s*|\s+as\s+|\s+)"
-    r"('(?:[^'\\]|''|\\.)*'?|\"[^\"]*\"?|(?<=[=:])[^\s;&,]+|(?<=[=:]\s)[^\s;&,]+)"
+# A backslash escapes in Redshift's literals, in JSON and in Python's repr alike. A quote that
+# never closes takes the rest with it.
+_QUOTED = r"""[be]?'(?:[^'\\]|''|\\.?)*'?|[be]?"(?:[^"\\]|""|\\.?)*"?"""
+# Words after which Redshift SQL, JDBC URLs, environments, JSON and STS forms carry a secret; they
+# may stand at the end of a longer name (aws_secret_access_key). Without = or : only a quoted text
+# is a value.
+_NAMED_SECRET = re.compile(
+    r"(password|pwd|credentials|access_?key_?id|secret_?access_?key|token|external[_-]?id"
+    r"|master_symmetric_key)"
+    rf"(?:(\\?[\"']?\s*=\s*)(?:(?:{_QUOTED})?[^\s;&]*)"
+    rf"|(\\?[\"']?\s*:\s*)(?:{_QUOTED}|[^\s;&]+)"
+    rf"|(\s+(?:as\s+)?)(?:{_QUOTED}))",
+    re.IGNORECASE | re.DOTALL,
 )
-_HEADER_SECRET = re.compile(r"(?im)^(authorization|x-amz-security-token)\s*:.*$")
+_HEADER_SECRET = re.compile(
+    r"(authorization|x-amz-security-token|customer-key)"
+    rf"([\"']\s*[:,]\s*|\s*:\s*)(?:{_QUOTED}|[^\r\n]*)",
+    re.IGNORECASE,
+)
 _AWS_KEY_ID = re.compile(r"\b(A[KS]IA)[A-Z0-9]{10,}([A-Z0-9]{2})\b")
-_PRESIGNED = re.compile(r"(?i)(X-Amz-(?:Signature|Security-Token|Credential)=)[^&\s\"']+")
-_TOKEN_XML = re.compile(r"(?is)<Token-\d+>.*?</Token-\d+>")
+_SIGNED = re.compile(r"(?i)((?:Signature|Security-Token|Credential)=)[^&\s\"',]+")
+_XML_SECRET = re.compile(
+    r"<((?:Session)?Token(?:-\d+)?|SecretAccessKey)>.*?(?:</\1>|\Z)", re.IGNORECASE | re.DOTALL
+)
 
 
 def redact(text: str) -> str:
     """``text`` with every value that looks like a secret replaced by ``***``."""
-    text = _TOKEN_XML.sub("<Token>***</Token>", text)
-    text = _PRESIGNED.sub(r"\1***", text)
-    text = _HEADER_SECRET.sub(r"\1: ***", text)
-    text = _SQL_SECRET.sub(r"\1\2***", text)
+    text = _XML_SECRET.sub(r"<\1>***</\1>", text)
+    text = _HEADER_SECRET.sub(r"\1\2***", text)
+    text = _SIGNED.sub(r"\1***", text)
+    text = _NAMED_SECRET.sub(r"\1\2\3\4***", text)
     return _AWS_KEY_ID.sub(r"\1***\2", text)
 
 
@@ -38,4 +52,6 @@ def mask_external_id(external_id: str | None) -> str:
     """``x***2``. An external id is not a secret for AWS, and still nobody else's business."""
     if not external_id:
         return "none"
+    if len(external_id) < 6:
+        return "***"  # two characters would be most of it
     return f"{external_id[0]}***{external_id[-1]}"

@@ -97,10 +97,23 @@ def main(arguments: list[str] | None = None) -> None:
         # Nobody reads any more; closing quietly is what programs in a pipe do.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 128 + signal.SIGPIPE
+    except Exception as error:
+        if os.environ.get("S3ENGINE_DEBUG"):
+            raise
+        print_error(_unexpected(error))
+        status = 1
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _unexpected(error: Exception) -> EngineError:
+    """A mistake of ours, in the words of an error instead of a traceback."""
+    return EngineError(
+        f"unexpected {type(error).__name__}: {error}",
+        fix="This is a bug of s3engine; S3ENGINE_DEBUG=1 shows where it happened",
+    )
 
 
 def _stopped(number: int) -> int:
     name = signal.Signals(number).name
-    click.echo(f"stopped ({name}): nothing unfinished is visible, nothing is left behind", err=True)
+    click.echo(f"stopped ({name}): nothing unfinished is visible; run it again to go on", err=True)
     return 128 + number

@@ -16,6 +16,7 @@ import click
 
 from engine.cli.output import Progress, set_up_logging
 from engine.config import TransferConfig
+from engine.errors import CommitUnknown
 from engine.types import GiB, KiB, MiB
 
 T = TypeVar("T")
@@ -153,9 +154,12 @@ class Session:
         """
         import anyio
 
-        return anyio.run(
-            _until_signal, self.engine, work, backend_options={"use_uvloop": _has_uvloop()}
-        )
+        try:
+            return anyio.run(
+                _until_signal, self.engine, work, backend_options={"use_uvloop": _has_uvloop()}
+            )
+        finally:
+            self.progress.close()
 
 
 class Stopped(BaseException):
@@ -182,11 +186,12 @@ async def _until_signal(engine: Any, work: Callable[[], Awaitable[T]]) -> T:
         except Exception as error:
             errors.append(error)  # raised below: the task group would put it into a group
         tasks.cancel_scope.cancel()
-    if signals:
-        raise Stopped(signals[0])
-    if errors:
+    if results:
+        return results[0]  # a signal that came too late: all of it is done, and must say so
+    # A signal that met the COMMIT must not hide that nobody knows what became of it.
+    if errors and (not signals or isinstance(errors[0], CommitUnknown)):
         raise errors[0]
-    return results[0]
+    raise Stopped(signals[0])
 
 
 async def _watch_signals(signals: list[int], scope: Any, *, task_status: Any) -> None:
@@ -228,8 +233,11 @@ def role_from(flags: dict[str, Any], arn: str | None, duration: int) -> Any:
     from engine.errors import UsageError
 
     if arn is None:
-        if flags["external_id"]:
-            raise UsageError("an external id without a role", fix="Give --role-arn too")
+        # A session policy that is passed over would leave more rights than were asked for.
+        for name in ("external_id", "session_policy", "session_tag", "role_session_name"):
+            if flags[name]:
+                words = name.replace("_", " ")
+                raise UsageError(f"a value for {words} without a role", fix="Give --role-arn too")
         return None
     tags = {}
     for tag in flags["session_tag"]:

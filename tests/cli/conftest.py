@@ -25,7 +25,7 @@ ACCOUNT = "111122223333"
 EXTERNAL_ID = "Canary-External-Id-42"
 
 # No test waits this long; a program that hangs is killed and the test fails.
-_TIMEOUT = 15.0
+_TIMEOUT = 30.0
 # As many as there are cores on the smallest machine that runs the tests.
 _AT_ONCE = 2
 _IN_TREE = "from engine.cli.app import main; main()"
@@ -73,12 +73,11 @@ class Finished:
 
 @dataclass
 class Cli:
-    """Runs the program as a user ``etl`` who may assume a role that may do all of S3."""
+    """Runs the program as a user ``etl`` who may do all of S3 and assume roles."""
 
     aws: AwsDouble
     bucket: str
     home: Path
-    role: str
     env: dict[str, str] = field(default_factory=dict)
 
     def url(self, key: str) -> str:
@@ -178,9 +177,10 @@ def leaks(text: str, secrets: Sequence[str]) -> list[str]:
 
 @pytest.fixture
 def cli(s3engine_aws: AwsDouble, s3engine_bucket: str, tmp_path: Path) -> Cli:
-    user = s3engine_aws.gate.add_user(ACCOUNT, "etl", allow=[("sts:AssumeRole", "*")])
-    cli = Cli(s3engine_aws, s3engine_bucket, tmp_path, "")
-    cli.role = cli.role_with("staging")
+    # Most tests need no role; the user's own rights save each run the call to STS.
+    allow = [("sts:AssumeRole", "*"), ("s3:*", "*")]
+    user = s3engine_aws.gate.add_user(ACCOUNT, "etl", allow=allow)
+    cli = Cli(s3engine_aws, s3engine_bucket, tmp_path)
     cli.env = {
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),
@@ -188,7 +188,6 @@ def cli(s3engine_aws: AwsDouble, s3engine_bucket: str, tmp_path: Path) -> Cli:
         "AWS_SECRET_ACCESS_KEY": user.secret_access_key,
         "AWS_ENDPOINT_URL": s3engine_aws.endpoint,
         "AWS_REGION": s3engine_aws.region,
-        "S3ENGINE_ROLE_ARN": cli.role,
     }
     if not shutil.which("s3engine", path=str(Path(sys.executable).parent)):
         cli.env["PYTHONPATH"] = str(Path(__file__).parents[2])

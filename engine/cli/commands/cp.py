@@ -11,8 +11,8 @@ import click
 from engine.batch import Manifest, ManifestEntry
 from engine.batch.manifest import Tree
 from engine.cli.options import Session, engine_options, output_options, transfer_options
-from engine.cli.output import print_json
-from engine.errors import UsageError
+from engine.cli.output import print_error, print_json
+from engine.errors import EngineError, UsageError
 from engine.types import S3Url
 
 _EPILOG = """\b
@@ -53,9 +53,21 @@ def command(
             }
         )
     if report.failed:
+        _print_reasons([failure.error for failure in report.failed])
         codes = {failure.error.exit_code for failure in report.failed}
         # 3 only where nothing moved and permission was the only reason.
         ctx.exit(3 if not report.objects and codes == {3} else 1)
+
+
+def _print_reasons(errors: list[EngineError]) -> None:
+    """One error of each code in full; the failed objects have been named one by one already."""
+    by_code: dict[str, list[EngineError]] = {}
+    for error in errors:
+        by_code.setdefault(error.code, []).append(error)
+    for same in by_code.values():
+        if len(same) > 1:
+            same[0].add_note(f"{len(same) - 1} more failed with this code")
+        print_error(same[0])
 
 
 def plan(sources: tuple[str, ...], target: str, *, recursive: bool) -> Manifest:

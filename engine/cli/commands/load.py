@@ -11,6 +11,7 @@ import click
 from engine.cli.options import (
     Duration,
     Session,
+    Stopped,
     database_login,
     engine_options,
     output_options,
@@ -57,7 +58,13 @@ the URL given by S3ENGINE_DATABASE.
 @click.option("--null-as", help="Text that stands for NULL.")
 @click.option("--time-format", help="COPY's TIMEFORMAT; 'auto' takes ISO 8601 too.")
 @click.option("--date-format", help="COPY's DATEFORMAT, or 'auto'.")
-@click.option("--max-errors", type=int, default=0, show_default=True, help="COPY's MAXERROR.")
+@click.option(
+    "--max-errors",
+    type=click.IntRange(0, 99_999),
+    default=0,
+    show_default=True,
+    help="Bad rows to pass over; with one more the load fails. COPY gets MAXERROR N+1.",
+)
 @click.option("--copy-region", help="Region of the bucket where it is not the cluster's.")
 @click.option("--keep-staged", is_flag=True, help="Leave the staged files after success too.")
 @click.option("--show-values", is_flag=True, help="Show the values of refused rows unmasked.")
@@ -72,13 +79,15 @@ def command(files: tuple[str, ...], show_values: bool, **flags: Any) -> None:
     keys_role = flags["copy_keys_role"]
     session = Session(flags)
     options = CopyOptions(
-        max_errors=flags["max_errors"],
+        max_errors=_max_error(flags["max_errors"]),
         region=flags["copy_region"],
         timeformat=flags["time_format"],
         dateformat=flags["date_format"],
     )
     columns = [name.strip() for name in (flags["columns"] or "").split(",") if name.strip()]
-    role = role_from({**flags, "session_policy": None}, keys_role, flags["copy_keys_duration"])
+    role = None
+    if keys_role:
+        role = role_from({**flags, "session_policy": None}, keys_role, flags["copy_keys_duration"])
 
     async def work() -> Any:
         return await session.engine.load(
@@ -89,7 +98,7 @@ def command(files: tuple[str, ...], show_values: bool, **flags: Any) -> None:
             user=user,
             password=password,
             copy_role=flags["copy_role"],
-            copy_keys_role=role if keys_role else None,
+            copy_keys_role=role,
             columns=columns,
             format=CsvFormat(
                 delimiter=flags["delimiter"], header=flags["header"], null_as=flags["null_as"]
@@ -105,7 +114,15 @@ def command(files: tuple[str, ...], show_values: bool, **flags: Any) -> None:
         if show_values:
             _show_values(error)
         raise
+    except Stopped:
+        click.echo(f"staged files, if any, are kept under {flags['staging']}", err=True)
+        raise
     _print_report(report, as_json=flags["as_json"])
+
+
+def _max_error(accepted: int) -> int:
+    """MAXERROR is the number of bad rows at which COPY fails, not the number that it accepts."""
+    return accepted + 1 if accepted else 0
 
 
 def _expand(files: tuple[str, ...]) -> list[Path]:
