@@ -52,6 +52,15 @@ class ObjectFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadLeft:
+    """An upload that failed could not be aborted: its parts stay at S3, and are billed."""
+
+    url: S3Url
+    upload_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Retried:
     """A request is made again after ``delay`` seconds."""
 
@@ -97,6 +106,7 @@ Event = (
     | ObjectDone
     | ObjectFailed
     | Retried
+    | UploadLeft
     | LeaseRenewed
     | LeaseRenewalFailed
     | LoadStep

@@ -6,6 +6,8 @@ https://docs.aws.amazon.com/sdkref/latest/guide/settings-reference.html
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from urllib.parse import urlsplit
@@ -14,6 +16,7 @@ from engine.config import Endpoints
 from engine.errors import UsageError
 
 DEFAULT_REGION = "us-east-1"
+_REGION = re.compile(r"[a-z0-9-]{1,40}")
 
 
 def endpoints_from(
@@ -24,18 +27,16 @@ def endpoints_from(
     sts: str | None = None,
     ca_bundle: str | None = None,
 ) -> Endpoints:
-    """Raises UsageError where a URL is not one."""
+    """Raises UsageError for what cannot be a URL or a region, and a CA bundle that is not there."""
     anywhere = environ.get("AWS_ENDPOINT_URL")
     imds = environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT")
+    found = region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
     return Endpoints(
-        region=region
-        or environ.get("AWS_REGION")
-        or environ.get("AWS_DEFAULT_REGION")
-        or DEFAULT_REGION,
+        region=_region(found or DEFAULT_REGION),
         s3=_url(s3 or environ.get("AWS_ENDPOINT_URL_S3") or anywhere),
         sts=_url(sts or environ.get("AWS_ENDPOINT_URL_STS") or anywhere),
         imds=_url(imds),
-        ca_bundle=ca_bundle or environ.get("AWS_CA_BUNDLE"),
+        ca_bundle=_readable(ca_bundle or environ.get("AWS_CA_BUNDLE")),
     )
 
 
@@ -47,12 +48,32 @@ def package_version() -> str:
         return "0"
 
 
+def _region(text: str) -> str:
+    if not _REGION.fullmatch(text):
+        raise UsageError(f"not a region: {text!r}", fix="Write it as eu-west-1")
+    return text
+
+
+def _readable(path: str | None) -> str | None:
+    if path and not os.access(path, os.R_OK):
+        raise UsageError(f"the CA bundle {path} cannot be read", fix="Check AWS_CA_BUNDLE")
+    return path or None
+
+
 def _url(text: str | None) -> str | None:
     if not text:
         return None
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"not an endpoint URL: {text!r}", fix="Write it as https://host:port")
+        # Only the host is shown: a URL may hold a password.
+        shown = parts.hostname or text.partition("@")[0].partition(":")[0]
+        raise UsageError(f"not an endpoint URL: {shown!r}", fix="Write it as https://host:port")
+    try:
+        _ = parts.port
+    except ValueError:
+        raise UsageError(
+            f"no port that can be: {parts.hostname}", fix="Ports are 1 to 65535"
+        ) from None
     if parts.username or parts.query or parts.fragment or parts.path not in ("", "/"):
         raise UsageError(
             f"an endpoint URL has a host and a port, no more: {parts.hostname}",

@@ -25,6 +25,7 @@ from engine.events import (
     ObjectFailed,
     PartDone,
     Retried,
+    UploadLeft,
 )
 from engine.redact import redact
 from engine.types import GiB, KiB, MiB
@@ -119,6 +120,11 @@ class Progress:
             self._line(f"credentials renewed ({event.source}), end {ends}", detail=True)
         elif isinstance(event, LeaseRenewalFailed):
             self._line(f"renewal failed ({event.error}), again in {event.retry_in:.1f} s")
+        elif isinstance(event, UploadLeft):
+            self._line(
+                f"not aborted: parts of {event.url} stay at S3 under upload id "
+                f"{event.upload_id} ({event.reason})"
+            )
         elif isinstance(event, LoadStep):
             self._line(f"{event.step}: {event.detail}", detail=True)
         self._tick()
@@ -204,6 +210,8 @@ class Progress:
         elif isinstance(event, LeaseRenewed):
             ends = event.expires_at.isoformat() if event.expires_at else None
             row |= {"event": "lease", "source": event.source, "expires_at": ends}
+        elif isinstance(event, UploadLeft):
+            row |= {"event": "upload_left", "url": str(event.url), "upload_id": event.upload_id}
         elif isinstance(event, LoadStep):
             row |= {"event": "load_step", "load": event.load_id, "step": event.step}
         elif isinstance(event, BytesMoved | PartDone | Retried | LeaseRenewalFailed):

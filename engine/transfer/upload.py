@@ -12,7 +12,7 @@ from functools import reduce
 import anyio
 
 from engine.errors import ChecksumMismatch, EngineError, NotFound
-from engine.events import BytesMoved, ObjectDone, PartDone
+from engine.events import BytesMoved, ObjectDone, PartDone, UploadLeft
 from engine.protocols import ByteSource, ChecksumAlgorithm
 from engine.transfer.checksums import CHECKSUMS
 from engine.transfer.context import TransferContext
@@ -170,15 +170,16 @@ async def _abort(
     url: S3Url, upload_id: UploadId, error: BaseException, context: TransferContext
 ) -> None:
     """Leave no part behind. Under a fresh lease if the old one is why we are here."""
-    with anyio.move_on_after(ABORT_SECONDS, shield=True) as scope:
+    reason = f"not done in {ABORT_SECONDS:.0f} s"
+    with anyio.move_on_after(ABORT_SECONDS, shield=True):
         try:
             await _abort_until_empty(url, upload_id, context)
             return
         except EngineError as failure:
-            error.add_note(f"the upload could not be aborted: {failure.headline}")
-    if scope.cancelled_caught:
-        error.add_note(f"the upload could not be aborted in {ABORT_SECONDS:.0f} s")
-    error.add_note(f"parts of {url} stay at S3 under upload id {upload_id}")
+            reason = failure.headline
+    # An event as well as a note: of a cancellation nobody reads the notes.
+    context.emit(UploadLeft(url, upload_id, reason))
+    error.add_note(f"parts of {url} stay at S3 under upload id {upload_id}: {reason}")
 
 
 async def _abort_until_empty(url: S3Url, upload_id: UploadId, context: TransferContext) -> None:

@@ -203,3 +203,9 @@ def test_the_environment_says_what_no_flag_says(cli: Cli) -> None:
         assert ":assumed-role/other/s3engine-" in entry.principal
     cli.run("cp", "f", cli.url("as-user")).check(0)
     assert cli.aws.gate.log.where(key="as-user")[0].principal.endswith(":user/etl")
+
+
+def test_an_empty_prefix_is_no_success(cli: Cli) -> None:
+    """A prefix with a typing error must not look like a job that is done."""
+    done = cli.run("cp", cli.url("typo/"), "out/").check(1)
+    assert "nothing to copy" in done.err

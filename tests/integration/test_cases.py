@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine import AssumeRoleDenied, CredentialsError, RoleSpec, UsageError
+from engine import AssumeRoleDenied, CredentialsError, Engine, RoleSpec, UsageError
 from engine.config import TransferConfig
 from engine.credentials import RoleArn
 from engine.errors import AccessDenied, RoleInvalid, SourceUnavailable
@@ -137,3 +137,22 @@ def test_a_role_with_a_path_is_read() -> None:
     )
     assert RoleSpec(f"arn:aws:iam::{ACCOUNT}:role/x", external_id="  ").external_id is None
     assert TransferConfig().multipart_threshold == 10_485_760
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"region": "bad region"}, "not a region"),
+        ({"endpoint_url": "http://127.0.0.1:99999"}, "no port"),
+        ({"endpoint_url": "ftp://user:secret@host"}, "not an endpoint URL"),
+        ({"endpoint_url": "http://host/path"}, "no more"),
+        ({"ca_bundle": "/no/such/file"}, "cannot be read"),
+        ({"source": "nowhere"}, "unknown source"),
+    ],
+)
+def test_what_cannot_be_an_endpoint_is_refused_at_once(
+    settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        Engine(**settings)
+    assert "secret" not in str(caught.value)

@@ -57,6 +57,10 @@ def command(
         codes = {failure.error.exit_code for failure in report.failed}
         # 3 only where nothing moved and permission was the only reason.
         ctx.exit(3 if not report.objects and codes == {3} else 1)
+    if not report.objects:
+        # A prefix with a typing error looks like an empty one; a script must notice.
+        click.echo(f"nothing to copy: no object or file in {' '.join(sources)}", err=True)
+        ctx.exit(1)
 
 
 def _print_reasons(errors: list[EngineError]) -> None:

@@ -45,6 +45,7 @@ the URL given by S3ENGINE_DATABASE.
     show_default=True,
     help="Session length of --copy-keys-role.",
 )
+@click.option("--copy-keys-external-id", help="Of --copy-keys-role; else --external-id.")
 @click.option(
     "--copy-estimate",
     type=Duration(),
@@ -87,7 +88,13 @@ def command(files: tuple[str, ...], show_values: bool, **flags: Any) -> None:
     columns = [name.strip() for name in (flags["columns"] or "").split(",") if name.strip()]
     role = None
     if keys_role:
-        role = role_from({**flags, "session_policy": None}, keys_role, flags["copy_keys_duration"])
+        own = {
+            "external_id": flags["copy_keys_external_id"] or flags["external_id"],
+            "session_policy": None,
+            "session_tag": (),
+            "role_session_name": None,
+        }
+        role = role_from({**flags, **own}, keys_role, flags["copy_keys_duration"])
 
     async def work() -> Any:
         return await session.engine.load(
