@@ -99,7 +99,6 @@ class Bucket:
     def answer(self, request: Request, body_bytes: int) -> Answer:
         """The answer to a request whose body of ``body_bytes`` has been read over."""
         headers = request.headers
-        self.counts.bytes_in += int(headers.get("x-amz-decoded-content-length", body_bytes))
         query = parse_qs(request.query, keep_blank_values=True) if request.query else {}
         key = unquote(request.path[1:].partition("/")[2])
         if request.method == "PUT":
@@ -118,6 +117,8 @@ class Bucket:
         return self._xml(501, "<Error><Code>NotImplemented</Code></Error>")
 
     def _put(self, query: dict[str, list[str]], headers: dict[str, str], size: int) -> Answer:
+        # Framing of an aws-chunked body is not data.
+        self.counts.bytes_in += int(headers.get("x-amz-decoded-content-length", size))
         if query:
             self.counts.operations["upload_part"] += 1
             parts = self._uploads.get(_first(query, "uploadId"))
@@ -157,9 +158,7 @@ class Bucket:
             answer.stored, answer.offset, answer.length = stored, stored.offset + first, length
         return answer
 
-    def _multipart(
-        self, key: str, query: dict[str, list[str]], headers: dict[str, str]
-    ) -> Answer:
+    def _multipart(self, key: str, query: dict[str, list[str]], headers: dict[str, str]) -> Answer:
         if "uploads" in query:
             self.counts.operations["create"] += 1
             self._made_uploads += 1
