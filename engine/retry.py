@@ -144,16 +144,38 @@ class Retrier:
             EngineError: The last error, when it is final, when the attempts or the shared
                 budget are used up.
         """
-        attempt_of_lease = _Attempts(self._policy.max_attempts, self._budget)
+        try:
+            result = await call()
+        except Exception as error:
+            if classify(error) is Verdict.FAIL:
+                raise
+            failed = error
+        else:
+            self._budget.succeeded()
+            return result, 1
+        return await self._again(operation, url, call, failed)
+
+    async def _again(
+        self,
+        operation: str,
+        url: S3Url | None,
+        call: Callable[[], Awaitable[T]],
+        failed: Exception,
+    ) -> tuple[T, int]:
+        """The tries after the first. tenacity costs as much as a signature, so it sees only calls
+        that have failed once; it is told of that failure as its first attempt."""
+        first = [failed]
         async for attempt in tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(lambda error: classify(error) is not Verdict.FAIL),
-            stop=attempt_of_lease,
+            stop=_Attempts(self._policy.max_attempts, self._budget),
             wait=self._wait,
             sleep=anyio.sleep,
             before_sleep=lambda state: self._tell(operation, url, state),
             reraise=True,
         ):
             with attempt:
+                if first:
+                    raise first.pop()
                 result = await call()
         self._budget.succeeded()
         return result, attempt.retry_state.attempt_number

@@ -55,18 +55,15 @@ async def partial_file(target: Path, size: int, door: ThreadDoor) -> AsyncIterat
         raise _local_error(target, error) from None
     finally:
         with anyio.CancelScope(shield=True), anyio.move_on_after(_CLEAN_UP_SECONDS):
-            await door.run(os.close, partial.descriptor)
             if not partial.published:
+                await door.run(os.close, partial.descriptor)
                 with contextlib.suppress(FileNotFoundError):
                     await aiofiles.os.unlink(partial.temporary)
 
 
 async def publish(partial: PartialFile, door: ThreadDoor) -> None:
     """Give the file its name, durably: bytes first, then the name, then the folder."""
-    await door.run(os.fsync, partial.descriptor)
-    await aiofiles.os.replace(partial.temporary, partial.target)
-    partial.published = True
-    await door.run(_sync_folder, partial.target.parent)
+    await door.run(_publish, partial)
 
 
 def check_target(target: Path) -> None:
@@ -141,6 +138,15 @@ def _reserve(descriptor: int, size: int) -> None:
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
             raise
         os.ftruncate(descriptor, size)
+
+
+def _publish(partial: PartialFile) -> None:
+    """In a thread, and in one trip: a trip costs more than the system calls of a small file."""
+    os.fsync(partial.descriptor)
+    os.replace(partial.temporary, partial.target)
+    partial.published = True
+    os.close(partial.descriptor)
+    _sync_folder(partial.target.parent)
 
 
 def _sync_folder(folder: Path) -> None:
