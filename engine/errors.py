@@ -8,6 +8,7 @@
     |-- CredentialsError           no usable credentials                                 exit 3
     |   |-- AssumeRoleDenied       STS said no: trust policy, identity policy, external id
     |   |-- RoleInvalid            STS refused the request itself (duration, policy size)
+    |   |-- SourceExpired          the credentials that assume the role are over
     |   |-- SourceUnavailable      the source of credentials does not answer or has none
     |   `-- CredentialsExpired     the lease ended and could not be renewed              exit 4
     |-- TransferError              one object could not be moved                         exit 1
@@ -97,6 +98,12 @@ class RoleInvalid(CredentialsError):
     """STS found the AssumeRole request itself invalid (ValidationError and its kin)."""
 
     code = "C104"
+
+
+class SourceExpired(CredentialsError):
+    """The credentials that assume the role have expired."""
+
+    code = "C102"
 
 
 class SourceUnavailable(CredentialsError):

@@ -36,7 +36,13 @@ class Clock(Protocol):
 
 
 class CredentialProvider(Protocol):
-    """Gets one set of credentials from where they come from. No caching: the broker caches."""
+    """Gets one set of credentials from where they come from. No caching: the broker caches.
+
+    Attributes:
+        renews: Whether asking again can ever give another set.
+    """
+
+    renews: bool = True
 
     @abstractmethod
     async def fetch(self) -> Credentials:

@@ -14,10 +14,10 @@ from engine.errors import (
     AssumeRoleDenied,
     ConnectionFailed,
     CredentialsError,
-    CredentialsExpired,
     ProtocolError,
     RedirectRefused,
     RoleInvalid,
+    SourceExpired,
     SourceUnavailable,
 )
 from engine.redact import mask_external_id, mask_key_id
@@ -66,7 +66,7 @@ class StsClient:
         Raises:
             AssumeRoleDenied: AccessDenied.
             RoleInvalid: STS found a field wrong.
-            CredentialsExpired: The caller's credentials are over.
+            SourceExpired: The caller's credentials are over.
             SourceUnavailable: STS throttles, fails or does not answer; retryable.
         """
         try:
@@ -101,7 +101,7 @@ def _translate(
         "request_id": error.request_id,
     }
     if error.error_code in _EXPIRED:
-        return CredentialsExpired(
+        return SourceExpired(
             f"the credentials that assume {role} have expired",
             fix="Renew them, or use a source that renews itself (--source ec2)",
             **facts,

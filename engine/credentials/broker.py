@@ -29,7 +29,13 @@ import anyio.abc
 
 from engine.config import RefreshPolicy
 from engine.credentials.lease import BrokerLease
-from engine.errors import CredentialsError, CredentialsExpired, EngineError, WrongLoop
+from engine.errors import (
+    CredentialsError,
+    CredentialsExpired,
+    EngineError,
+    SourceUnavailable,
+    WrongLoop,
+)
 from engine.events import Emit, LeaseRenewalFailed, LeaseRenewed, silent
 from engine.home import Home
 from engine.protocols import Clock, CredentialProvider
@@ -303,8 +309,10 @@ class Broker:
             # later, at a quarter of what is left, so that this neither loops nor is late.
             left = max(0.0, old.safe_deadline - now)
             old.renew_deadline = now + max(CLOCK_STEP, left / 4)
-            self._failures = 1 if old.reported else 0
             self._forced_at = old.renew_deadline
+            self._failures = 1 if old.reported else 0
+            if old.reported:
+                self._error = self._nothing_newer()
             return
         self._failures = 0
         self._generation += 1
@@ -317,6 +325,12 @@ class Broker:
                 self._provider.describe(), self._generation, credentials.expires_at, now - sent_at
             )
         )
+
+    def _nothing_newer(self) -> CredentialsError:
+        what = f"{self._provider.describe()} has nothing newer than the set that has expired"
+        if self._provider.renews:
+            return SourceUnavailable(what)
+        return CredentialsError(what, fix="Give newer keys")  # waiting would not help
 
     def _instants(self, credentials: Credentials, sent_at: float) -> _Live:
         lifetime = credentials.lifetime

@@ -6,10 +6,17 @@ from typing import Any
 
 import pytest
 
-from engine import AssumeRoleDenied, CredentialsError, Engine, RoleSpec, UsageError
+from engine import (
+    AssumeRoleDenied,
+    CredentialsError,
+    CredentialsExpired,
+    Engine,
+    RoleSpec,
+    UsageError,
+)
 from engine.config import TransferConfig
 from engine.credentials import RoleArn
-from engine.errors import AccessDenied, RoleInvalid, SourceUnavailable
+from engine.errors import AccessDenied, RoleInvalid, SourceExpired, SourceUnavailable
 from engine.testing.gate_log import LoggedRequest
 from tests.integration.conftest import ACCOUNT, Scene
 
@@ -90,6 +97,29 @@ async def test_off_ec2_the_source_says_so(scene: Scene, monkeypatch: pytest.Monk
         with pytest.raises(SourceUnavailable, match="metadata service") as caught:
             await s3.upload(b"x", scene.url("key"))
     assert "hop limit" in caught.value.fix
+
+
+async def test_expired_keys_of_the_caller_are_told_from_an_expired_session(scene: Scene) -> None:
+    """Before anything moved it is exit 3; a session that ends on the way is exit 4."""
+    gate = scene.aws.gate
+    middle = gate.add_role(
+        ACCOUNT, "middle", trust=["ec2.amazonaws.com"], allow=[("sts:AssumeRole", "*")]
+    )
+    scene.role_with(trust=[middle])
+    caller = gate.instance_session(middle, 3600)
+    gate.expire_sessions(middle)
+    async with scene.engine(credentials=caller) as s3:
+        with pytest.raises(SourceExpired, match="credentials that assume") as caught:
+            await s3.upload(b"x", scene.url("key"))
+    assert caught.value.exit_code == 3
+    scene.role_with()
+    async with scene.engine() as s3:
+        await s3.upload(b"x", scene.url("key"))
+        gate.expire_sessions(scene.role)
+        gate.deny_sts("AccessDenied")
+        with pytest.raises(CredentialsExpired, match="ended and could not be renewed") as ended:
+            await s3.upload(b"x", scene.url("key"))
+    assert ended.value.exit_code == 4
 
 
 async def test_a_session_longer_than_the_role_allows_says_the_ceiling(scene: Scene) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, final
 
 from engine.credentials.role import MAX_CHAINED_DURATION, RoleSpec
-from engine.errors import CredentialsExpired, UsageError
+from engine.errors import CredentialsError, SourceExpired, UsageError
 from engine.protocols import CredentialProvider, Lease
 from engine.types import Credentials
 
@@ -18,7 +18,7 @@ class Sts(Protocol):
     @abstractmethod
     async def assume_role(self, caller: Credentials, parameters: Mapping[str, Any]) -> Credentials:
         """Raises AssumeRoleDenied, RoleInvalid, SourceUnavailable (retryable), or
-        CredentialsExpired where the caller's own credentials are over."""
+        SourceExpired where the caller's own credentials are over."""
 
 
 @final
@@ -60,11 +60,12 @@ class AssumeRoleProvider(CredentialProvider):
         caller = await self._source.ready()
         try:
             return await self._assume(caller)
-        except CredentialsExpired:
+        except SourceExpired as expired:
             self._source.report_expired(caller)
-            fresh = await self._source.ready()
-            if fresh == caller:
-                raise
+            try:
+                fresh = await self._source.ready()
+            except CredentialsError:
+                raise expired from None  # the reason is the old set's end, not the search for more
             return await self._assume(fresh)
 
     async def _assume(self, caller: Credentials) -> Credentials:

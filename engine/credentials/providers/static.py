@@ -21,6 +21,8 @@ class StaticProvider(CredentialProvider):
             InvalidClientTokenId, which says nothing.
     """
 
+    renews = False
+
     def __init__(self, credentials: Credentials, origin: str = "given keys") -> None:
         if credentials.access_key_id.startswith("ASIA") and not credentials.session_token:
             raise UsageError(
