@@ -5,6 +5,7 @@ What lives here: opening and closing, and one method a verb. What must not: how 
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterable
@@ -25,7 +26,7 @@ from engine.credentials import SOURCES, Broker, BrokerStatistics, RoleSpec
 from engine.credentials.chain import LeaseChain, assume, source_chain
 from engine.credentials.providers.static import StaticProvider
 from engine.errors import LoadRefused, UsageError, WrongLoop
-from engine.events import Emit, silent
+from engine.events import Emit, Event, silent
 from engine.home import Home
 from engine.planes import CONTROL_PLANES, DATA_PLANES
 from engine.protocols import CredentialProvider, Lease
@@ -35,12 +36,13 @@ from engine.staging import EngineStage
 from engine.threads import ThreadDoor
 from engine.transfer import (
     BytesSource,
-    FileSource,
     Limiter,
     ObjectReader,
     TransferContext,
     download,
     head,
+    list_objects,
+    open_file,
     open_read,
     upload,
 )
@@ -114,7 +116,7 @@ class Engine:
         self._source_name = _source_name(source or (role.source if role else "env"))
         self._config = config or TransferConfig()
         self._retry = retry or RetryPolicy()
-        self._emit = hook
+        self._emit = _guarded(hook)
         self._random = random or Random()
         self._refuse_long_chain = refuse_long_chain
         self._user_agent = f"s3engine/{package_version()} run/{self.run_id}"
@@ -134,11 +136,8 @@ class Engine:
         engine, target = self._ready(), _object_url(url)
         if isinstance(source, bytes | bytearray | memoryview):
             return await upload(BytesSource(source), target, engine.context)
-        file = await engine.door.run(FileSource, Path(source))
-        try:
+        async with open_file(Path(source), engine.door) as file:
             return await upload(file, target, engine.context)
-        finally:
-            file.close()
 
     async def download(self, url: S3Url | str, path: str | os.PathLike[str]) -> TransferResult:
         """One object to one file, which appears when it is whole and its checksum is right.
@@ -165,7 +164,7 @@ class Engine:
 
     async def list(self, prefix: S3Url | str) -> AsyncIterator[ObjectInfo]:
         """All objects whose keys start with the prefix, in S3's order."""
-        async for info in self._ready().context.control.list_objects(S3Url.parse(prefix)):
+        async for info in list_objects(S3Url.parse(prefix), self._ready().context):
             yield info
 
     async def delete(self, urls: Iterable[S3Url | str]) -> int:
@@ -304,14 +303,20 @@ class _OpenEngine:
         self.door = ThreadDoor()
         self._engine = engine
         self._sts: StsClient | None = None
+        self._extra: list[tuple[RoleSpec, Lease]] = []
         self._tasks = anyio.create_task_group()
         self.chain = self._chain()
         self.context = self._context(self.chain.lease)
 
     async def start(self) -> None:
         await self._tasks.__aenter__()
-        for broker in self.chain.brokers:
-            await self._tasks.start(broker.run)
+        try:
+            for broker in self.chain.brokers:
+                await self._tasks.start(broker.run)
+        except BaseException:
+            self._tasks.cancel_scope.cancel()
+            await self._tasks.__aexit__(None, None, None)
+            raise
 
     async def stop(self) -> None:
         """Close everything. The error that ends the engine's block goes on as it is: handed to
@@ -325,13 +330,18 @@ class _OpenEngine:
         finally:
             self._tasks.cancel_scope.cancel()
             await self._tasks.__aexit__(None, None, None)
+            self.door.close()
 
     async def extra_lease(self, role: RoleSpec) -> Lease:
         """A lease of another role from the same source, kept as long as the engine is open."""
+        for known, lease in self._extra:
+            if known == role:
+                return lease
         first = self.chain.brokers[0]
         source = LeaseChain((first,), first.lease, chained=self._source_is_role())
         chain = self._assume(source, role)
         await self._tasks.start(chain.brokers[-1].run)
+        self._extra.append((role, chain.lease))
         return chain.lease
 
     def _chain(self) -> LeaseChain:
@@ -402,6 +412,18 @@ def _source_name(name: str) -> str:
             f"unknown source of credentials: {name!r}", fix=f"Known: {', '.join(SOURCES.names())}"
         )
     return name
+
+
+def _guarded(hook: Emit) -> Emit:
+    """A listener that fails must not end a transfer, nor the broker."""
+
+    def emit(event: Event) -> None:
+        try:
+            hook(event)
+        except Exception:
+            logging.getLogger("engine").exception("a hook failed at %s", type(event).__name__)
+
+    return emit
 
 
 def _object_url(url: S3Url | str) -> S3Url:

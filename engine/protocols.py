@@ -7,7 +7,7 @@ inheritance would let a class without a method pass the type checker and answer 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -163,7 +163,11 @@ class ControlPlane(Protocol):
     @abstractmethod
     async def head_object(self, url: S3Url) -> ObjectInfo: ...
     @abstractmethod
-    def list_objects(self, prefix: S3Url) -> AsyncIterator[ObjectInfo]: ...
+    async def list_page(
+        self, prefix: S3Url, token: str | None
+    ) -> tuple[Sequence[ObjectInfo], str | None]:
+        """One page of a listing, and the token of the next; None after the last."""
+
     @abstractmethod
     async def create_multipart_upload(
         self, url: S3Url, algorithm: ChecksumAlgorithm

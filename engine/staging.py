@@ -8,7 +8,7 @@ from typing import final
 
 from engine.redshift.copy_manifest import StagedFile
 from engine.redshift.request import Stage
-from engine.transfer import BytesSource, FileSource, TransferContext, upload
+from engine.transfer import BytesSource, TransferContext, open_file, upload
 from engine.transfer.workers import run_parts
 from engine.types import S3Url
 
@@ -23,11 +23,8 @@ class EngineStage(Stage):
     async def put_files(self, files: Sequence[tuple[Path, S3Url]]) -> Sequence[StagedFile]:
         async def put(file: tuple[Path, S3Url]) -> StagedFile:
             path, url = file
-            source = await self._context.door.run(FileSource, path)
-            try:
+            async with open_file(path, self._context.door) as source:
                 result = await upload(source, url, self._context)
-            finally:
-                source.close()
             return StagedFile(url=url, size=result.size, etag=result.etag)
 
         return await run_parts(files, put, self._context.limiter.max_objects)

@@ -5,6 +5,7 @@ over the time that the thread needs; so nothing else in the package starts a thr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar, TypeVarTuple, cast, runtime_checkable
@@ -37,9 +38,19 @@ class ThreadDoor:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._counts: _CountsThreads | None = None
 
-    async def run(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
+    async def run(
+        self,
+        call: Callable[[*Ts], T],
+        *args: *Ts,
+        discard: Callable[[T], object] | None = None,
+    ) -> T:
         """Run ``call(*args)`` in a thread. A cancelled caller waits for the call to end, because
-        the call may be writing into a buffer that would be reused."""
+        the call may be writing into a buffer that would be reused.
+
+        Args:
+            discard: Gets what the call made when the caller was cancelled meanwhile and so
+                cannot have it, as an open file that nobody would close.
+        """
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             # Once a loop: a look at a protocol costs as much as half a hop.
@@ -47,15 +58,23 @@ class ThreadDoor:
             self._loop = loop
             self._counts = virtual if isinstance(virtual, _CountsThreads) else None
         if self._counts is None:
-            return await self._run(loop, call, *args)
+            return await self._run(loop, discard, call, *args)
         self._counts.thread_started()
         try:
-            return await self._run(loop, call, *args)
+            return await self._run(loop, discard, call, *args)
         finally:
             self._counts.thread_ended()
 
+    def close(self) -> None:
+        """Let the threads go. Calls under way end by themselves."""
+        self._pool.shutdown(wait=False)
+
     async def _run(
-        self, loop: asyncio.AbstractEventLoop, call: Callable[[*Ts], T], *args: *Ts
+        self,
+        loop: asyncio.AbstractEventLoop,
+        discard: Callable[[T], object] | None,
+        call: Callable[[*Ts], T],
+        *args: *Ts,
     ) -> T:
         running = self._pool.submit(call, *args)
         done = asyncio.wrap_future(running, loop=loop)
@@ -63,7 +82,13 @@ class ThreadDoor:
             return await asyncio.shield(done)
         except asyncio.CancelledError:
             if not running.cancel():
-                with anyio.CancelScope(shield=True):
-                    await asyncio.wait([done])
-                done.exception()  # whoever asked is gone; nobody else would look at it
+                while not done.done():  # a second native cancel gets through anyio's shield
+                    with (
+                        anyio.CancelScope(shield=True),
+                        contextlib.suppress(asyncio.CancelledError),
+                    ):
+                        await asyncio.wait([done])
+                failed = done.exception()  # whoever asked is gone; nobody else would look at it
+                if failed is None and discard is not None:
+                    discard(done.result())
             raise

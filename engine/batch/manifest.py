@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import aiofiles
+import aiofiles.os
 import msgspec
 
 from engine.errors import UsageError
@@ -82,19 +84,36 @@ class Manifest:
 
     def write(self, path: str | os.PathLike[str]) -> int:
         """Write the entries as NDJSON; returns how many. Trees must be listed first."""
-        if self.trees:
-            raise UsageError("a folder or prefix has to be listed before it can be written")
+        self._check_listed()
         temporary = Path(f"{os.fspath(path)}.part")
         count = 0
         with temporary.open("wb") as file:
             for entry in self.entries:
-                line = _Line(
-                    entry.operation, str(entry.path), str(entry.url), entry.size, entry.etag
-                )
-                file.write(msgspec.json.encode(line) + b"\n")
+                file.write(_encode(entry))
                 count += 1
         temporary.replace(path)
         return count
+
+    async def save(self, path: str | os.PathLike[str]) -> int:
+        """``write`` for use in a coroutine: it does not block the event loop."""
+        self._check_listed()
+        temporary = f"{os.fspath(path)}.part"
+        count = 0
+        async with aiofiles.open(temporary, "wb") as file:
+            for entry in self.entries:
+                await file.write(_encode(entry))
+                count += 1
+        await aiofiles.os.replace(temporary, path)
+        return count
+
+    def _check_listed(self) -> None:
+        if self.trees:
+            raise UsageError("a folder or prefix has to be listed before it can be written")
+
+
+def _encode(entry: ManifestEntry) -> bytes:
+    line = _Line(entry.operation, str(entry.path), str(entry.url), entry.size, entry.etag)
+    return msgspec.json.encode(line) + b"\n"
 
 
 class _Lines:

@@ -12,7 +12,7 @@ from engine.errors import CredentialsError, EngineError, TransferError
 from engine.events import ObjectFailed
 from engine.transfer.context import TransferContext
 from engine.transfer.download import download
-from engine.transfer.sources import FileSource
+from engine.transfer.sources import open_file
 from engine.transfer.upload import upload
 from engine.types import ObjectInfo, TransferResult
 
@@ -77,8 +77,5 @@ async def _move(
         raise TransferError(f"{entry.path}: {entry.problem}")
     if entry.operation == "download":
         return await download(entry.url, entry.path, context, listed)
-    source = await context.door.run(FileSource, entry.path)
-    try:
+    async with open_file(entry.path, context.door) as source:
         return await upload(source, entry.url, context)
-    finally:
-        source.close()

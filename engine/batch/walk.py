@@ -12,6 +12,7 @@ from engine.errors import EngineError, UsageError
 from engine.threads import ThreadDoor
 from engine.transfer.context import TransferContext
 from engine.transfer.files import path_under
+from engine.transfer.listing import list_objects
 from engine.types import ObjectInfo
 
 # Entries that one trip to a thread brings back.
@@ -27,7 +28,7 @@ async def entries_of(
             async for entry in _in_batches(_walk_folder(tree), context.door):
                 yield entry, None
         else:
-            async for info in context.control.list_objects(tree.prefix):
+            async for info in list_objects(tree.prefix, context):
                 found = _entry_of(tree, info)
                 if found is not None:
                     yield found, info
@@ -59,10 +60,14 @@ def _walk_folder(tree: Tree) -> Iterator[ManifestEntry]:
             yield _problem(tree, folder, f"cannot be read: {error.strerror}")
             continue
         for item in found:
-            if item.is_dir(follow_symlinks=False):
-                waiting.append(Path(item.path))
-            else:
-                yield _file_entry(tree, item)
+            try:
+                if item.is_dir(follow_symlinks=False):
+                    waiting.append(Path(item.path))
+                    continue
+                entry = _file_entry(tree, item)
+            except OSError as error:  # a link to itself
+                entry = _problem(tree, Path(item.path), f"cannot be read: {error.strerror}")
+            yield entry
 
 
 def _file_entry(tree: Tree, item: os.DirEntry[str]) -> ManifestEntry:

@@ -19,6 +19,7 @@ report of the current generation starts a renewal.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from random import Random
 from types import TracebackType
@@ -91,6 +92,7 @@ class _Live:
     mandatory_deadline: float
     safe_deadline: float
     reported: bool = False
+    confirmed: bool = False
 
 
 class Broker:
@@ -124,6 +126,7 @@ class Broker:
         self._failures = 0
         self._generation = 0
         self._forced_at = float("-inf")
+        self._asked_again_at = float("-inf")
         self._fetching = False
         self._wanted = False
         self._wake = anyio.Event()
@@ -199,7 +202,7 @@ class Broker:
             if live is not None and not live.reported and now < live.safe_deadline:
                 if now < live.mandatory_deadline:
                     return live.credentials
-                if not self._fetching and self._failures:
+                if self._failures:
                     self._count(served_stale=1)
                     return live.credentials
             reason_may_come = self._fetching and self._error is None
@@ -229,7 +232,8 @@ class Broker:
         error = self._error
         if error is not None and (not error.retryable or out_of_time):
             if not self._generation:
-                raise error
+                # A copy: every waiter adds its own traceback and notes.
+                raise copy.copy(error) from error.__cause__
             raise CredentialsExpired(
                 f"the session of {self._provider.describe()} ended and could not be renewed: "
                 f"{error.headline}",
@@ -271,10 +275,10 @@ class Broker:
             # Nobody waits and nothing is left to save: the next request will ask.
             idle = not usable and not self._wanted
             return float("inf") if idle else max(0.0, self._forced_at - now)
-        if live is not None and live.reported:
+        if live is not None and not usable:
             return max(0.0, self._forced_at - now)
         if self._wanted:
-            return 0.0
+            return max(0.0, self._asked_again_at - now)
         return float("inf") if live is None else max(0.0, live.renew_deadline - now)
 
     async def _renew(self) -> None:
@@ -308,8 +312,17 @@ class Broker:
             # The source has nothing newer yet (IMDS before its last 5 minutes): ask again
             # later, at a quarter of what is left, so that this neither loops nor is late.
             left = max(0.0, old.safe_deadline - now)
-            old.renew_deadline = now + max(CLOCK_STEP, left / 4)
+            wait = max(CLOCK_STEP, left / 4)
+            if old.reported and not old.confirmed and left:
+                # The source stands by it: one false "expired" must not end the job.
+                old.reported, old.confirmed = False, True
+            old.renew_deadline = now + (min(wait, _MAX_DELAY) if old.reported else wait)
             self._forced_at = old.renew_deadline
+            self._asked_again_at = now + _MIN_FORCED_INTERVAL
+            # Nothing to wait for until then.
+            old.mandatory_deadline = max(
+                old.mandatory_deadline, min(old.safe_deadline, old.renew_deadline)
+            )
             self._failures = 1 if old.reported else 0
             if old.reported:
                 self._error = self._nothing_newer()

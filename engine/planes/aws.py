@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any, final
 
 from engine._aws.client import AnswerError, AwsClient
@@ -82,27 +82,30 @@ class AwsControlPlane(ControlPlane):
             metadata=answer.get("Metadata", {}),
         )
 
-    async def list_objects(self, prefix: S3Url) -> AsyncIterator[ObjectInfo]:
-        """Pages of 1,000 keys. Raises S3Error where a listing would go on for ever."""
-        token: str | None = None
-        while True:
-            more = {} if token is None else {"ContinuationToken": token}
-            answer = await self._call("list_objects_v2", prefix, Prefix=prefix.key, **more)
-            for row in answer.get("Contents", ()):
-                yield ObjectInfo(
-                    S3Url(prefix.bucket, row["Key"]),
-                    size=int(row["Size"]),
-                    etag=row.get("ETag", ""),
-                    last_modified=row.get("LastModified"),
-                )
-            if not answer.get("IsTruncated"):
-                return
-            following = answer.get("NextContinuationToken")
-            if following is None or following == token:
-                raise S3Error(
-                    f"the listing of {prefix} does not go on", s3_code="BadListing", status=200
-                )
-            token = following
+    async def list_page(
+        self, prefix: S3Url, token: str | None
+    ) -> tuple[Sequence[ObjectInfo], str | None]:
+        more = {} if token is None else {"ContinuationToken": token}
+        answer = await self._call("list_objects_v2", prefix, Prefix=prefix.key, **more)
+        page = [
+            ObjectInfo(
+                S3Url(prefix.bucket, row["Key"]),
+                size=int(row["Size"]),
+                etag=row.get("ETag", ""),
+                last_modified=row.get("LastModified"),
+            )
+            for row in answer.get("Contents", ())
+        ]
+        if not answer.get("IsTruncated"):
+            return page, None
+        following = answer.get("NextContinuationToken")
+        if not following:
+            raise S3Error(
+                f"the listing of {prefix} does not say how to go on",
+                s3_code="BadListing",
+                status=200,
+            )
+        return page, str(following)
 
     async def create_multipart_upload(self, url: S3Url, algorithm: ChecksumAlgorithm) -> UploadId:
         answer = await self._call(

@@ -114,9 +114,13 @@ async def _stage(plan: StagePlan, stage: Stage, threads: ThreadDoor) -> tuple[St
 async def _sweep(stage: Stage, plan: StagePlan, staged: Sequence[StagedFile]) -> str:
     """Delete what was staged; what went wrong, in words. The load is committed by now."""
     reason = f"not done after {_SWEEP_SECONDS:.0f} s"
-    with anyio.move_on_after(_SWEEP_SECONDS, shield=True):
+    with anyio.move_on_after(_SWEEP_SECONDS, shield=True) as scope:
         try:
             await stage.sweep([*(file.url for file in staged), plan.manifest_url])
+        except anyio.get_cancelled_exc_class():
+            if scope.cancel_called:
+                raise
+            reason = "cancelled"  # a native cancel gets through the shield
         except Exception as error:
             # Whatever it is, a committed load must not be reported as failed.
             reason = str(error) or type(error).__name__
@@ -127,7 +131,9 @@ async def _sweep(stage: Stage, plan: StagePlan, staged: Sequence[StagedFile]) ->
 
 async def _close(executor: Executor) -> None:
     """End the session, whatever it takes; the server rolls back what is open."""
-    with anyio.move_on_after(_CLOSE_SECONDS, shield=True), contextlib.suppress(EngineError):
+    # A native cancel gets through the shield; after a COMMIT it must not hide the load.
+    ignored = (EngineError, anyio.get_cancelled_exc_class())
+    with anyio.move_on_after(_CLOSE_SECONDS, shield=True), contextlib.suppress(*ignored):
         await executor.aclose()
 
 

@@ -7,9 +7,10 @@ Knows a data plane, a control plane and a lease only as protocols. Read ``upload
 from engine.transfer.context import TransferContext
 from engine.transfer.download import download, head
 from engine.transfer.limiter import Limiter
+from engine.transfer.listing import list_objects
 from engine.transfer.parts import Part, PartPlan, plan_parts, plan_ranges
 from engine.transfer.reader import ObjectReader, open_read
-from engine.transfer.sources import BytesSource, FileSource
+from engine.transfer.sources import BytesSource, FileSource, open_file
 from engine.transfer.upload import upload
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "TransferContext",
     "download",
     "head",
+    "list_objects",
+    "open_file",
     "open_read",
     "plan_parts",
     "plan_ranges",

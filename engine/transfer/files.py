@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import aiofiles.os
 import anyio
 
 from engine.errors import TransferError, UnsafeKey, UsageError
@@ -23,8 +22,6 @@ from engine.threads import ThreadDoor
 
 _PREFIX = ".s3engine-"
 _SUFFIX = ".part"
-# Seconds that clean-up may take after a cancellation; unlinking one file is a matter of ms.
-_CLEAN_UP_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -46,19 +43,19 @@ async def partial_file(target: Path, size: int, door: ThreadDoor) -> AsyncIterat
         TransferError: The disk is full.
     """
     try:
-        partial = await door.run(_open_partial, target, size)
+        partial = await door.run(_open_partial, target, size, discard=_discard)
     except OSError as error:
         raise _local_error(target, error) from None
+    except ValueError as error:
+        raise UsageError(f"cannot write {str(target)!r}: {error}") from None
     try:
         yield partial
     except OSError as error:
         raise _local_error(target, error) from None
     finally:
-        with anyio.CancelScope(shield=True), anyio.move_on_after(_CLEAN_UP_SECONDS):
-            if not partial.published:
-                await door.run(os.close, partial.descriptor)
-                with contextlib.suppress(FileNotFoundError):
-                    await aiofiles.os.unlink(partial.temporary)
+        if not partial.published:
+            with anyio.CancelScope(shield=True):
+                await door.run(_discard, partial)
 
 
 async def publish(partial: PartialFile, door: ThreadDoor) -> None:
@@ -138,6 +135,14 @@ def _reserve(descriptor: int, size: int) -> None:
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
             raise
         os.ftruncate(descriptor, size)
+
+
+def _discard(partial: PartialFile) -> None:
+    try:
+        os.close(partial.descriptor)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(partial.temporary)
 
 
 def _publish(partial: PartialFile) -> None:

@@ -50,17 +50,17 @@ class ObjectReader:
         self.info = info
         self._pieces = pieces
         self._algorithm = algorithm
+        self._whole = 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        whole = 0
         async for piece in self._pieces:
             await piece.arrived.wait()
             if piece.error is not None:
                 raise piece.error
             if self._algorithm is not None:
-                whole = self._algorithm.combine(whole, piece.crc, piece.part.length)
+                self._whole = self._algorithm.combine(self._whole, piece.crc, piece.part.length)
             yield bytes(piece.sink.data)
-        self._verify(whole)
+        self._verify(self._whole)
 
     async def read(self) -> bytes:
         """All of it."""

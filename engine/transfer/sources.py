@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, final
 
-from engine.errors import SourceChanged, UsageError
+from engine.errors import SourceChanged, TransferError, UsageError
 from engine.protocols import ByteSource
+from engine.threads import ThreadDoor
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,9 @@ class FileSource(ByteSource):
         try:
             # O_NONBLOCK: opening a fifo must not hang before it is refused.
             self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            raise UsageError(f"cannot read {path}: {error.strerror}") from None
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            reason = getattr(error, "strerror", None) or error
+            raise UsageError(f"cannot read {path}: {reason}") from None
         status = os.fstat(self._descriptor)
         if not stat.S_ISREG(status.st_mode):
             self.close()
@@ -52,7 +56,10 @@ class FileSource(ByteSource):
     def read_into(self, offset: int, view: memoryview) -> None:
         done = 0
         while done < len(view):
-            got = os.preadv(self._descriptor, [view[done:]], offset + done)
+            try:
+                got = os.preadv(self._descriptor, [view[done:]], offset + done)
+            except OSError as error:
+                raise TransferError(f"cannot read {self.name}: {error.strerror}") from None
             if got == 0:
                 raise self._changed("it is shorter than it was")
             done += got
@@ -80,6 +87,16 @@ class FileSource(ByteSource):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+@asynccontextmanager
+async def open_file(path: Path, door: ThreadDoor) -> AsyncIterator[FileSource]:
+    """A ``FileSource``, closed at the end. Raises UsageError as it does."""
+    source = await door.run(FileSource, path, discard=FileSource.close)
+    try:
+        yield source
+    finally:
+        source.close()
 
 
 @final

@@ -10,8 +10,16 @@ from collections.abc import Sequence
 from functools import reduce
 
 import anyio
+import anyio.lowlevel
 
-from engine.errors import ChecksumMismatch, EngineError, NotFound
+from engine.errors import (
+    AccessDenied,
+    ChecksumMismatch,
+    ConnectionFailed,
+    EngineError,
+    NotFound,
+    TransferError,
+)
 from engine.events import BytesMoved, ObjectDone, PartDone, UploadLeft
 from engine.protocols import ByteSource, ChecksumAlgorithm
 from engine.transfer.checksums import CHECKSUMS
@@ -75,22 +83,31 @@ async def _upload_in_parts(
     algorithm: ChecksumAlgorithm,
     context: TransferContext,
 ) -> PutReceipt:
-    upload_id, _ = await context.retrier.run(
-        "create multipart upload",
-        url,
-        lambda: context.control.create_multipart_upload(url, algorithm),
-    )
+    upload_id = await _create(url, algorithm, context)
 
     async def send(part: Part) -> PartReceipt:
         return await _send_part(source, url, upload_id, part, algorithm, context)
 
     try:
+        await anyio.lowlevel.checkpoint_if_cancelled()
         receipts = await run_parts(plan.parts, send, context.config.max_parts_in_flight)
         await context.door.run(source.check_unchanged)
         return await _complete(url, upload_id, receipts, plan.size, algorithm, context)
     except BaseException as error:
         await _abort(url, upload_id, error, context)
         raise
+
+
+async def _create(url: S3Url, algorithm: ChecksumAlgorithm, context: TransferContext) -> UploadId:
+    """Shielded for a while: an upload whose id came too late would be nobody's."""
+    with anyio.move_on_after(ABORT_SECONDS, shield=True):
+        upload_id, _ = await context.retrier.run(
+            "create multipart upload",
+            url,
+            lambda: context.control.create_multipart_upload(url, algorithm),
+        )
+        return upload_id
+    raise ConnectionFailed(f"create multipart upload of {url} took over {ABORT_SECONDS:.0f} s")
 
 
 async def _send_part(
@@ -192,8 +209,12 @@ async def _abort_until_empty(url: S3Url, upload_id: UploadId, context: TransferC
             )
         except NotFound:
             return
-        parts, _ = await context.retrier.run(
-            "list parts", url, lambda: context.control.list_parts(url, upload_id)
-        )
+        try:
+            parts, _ = await context.retrier.run(
+                "list parts", url, lambda: context.control.list_parts(url, upload_id)
+            )
+        except AccessDenied:
+            return  # the abort was accepted, and looking again is not allowed
         if not parts:
             return
+    raise TransferError("parts keep arriving")

@@ -14,6 +14,7 @@ from engine import (
     ChecksumMismatch,
     CredentialsError,
     EngineError,
+    Manifest,
     MiB,
     NotFound,
     ObjectChanged,
@@ -257,3 +258,42 @@ async def test_what_is_not_there_is_said_at_once(scene: Scene, tmp_path: Path) -
             await s3.upload(b"x", "s3://no-such-bucket-anywhere/key")
     assert len(scene.log("HeadObject")) == 1
     assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["status", "expired", "drop", "error_in_200"])
+async def test_a_page_of_a_listing_is_asked_for_again(
+    scene: Scene, tmp_path: Path, kind: Any
+) -> None:
+    scene.aws.gate.put_object(scene.bucket, "t/key", b"bytes")
+    scene.aws.gate.faults.add(kind=kind, action="ListObjectsV2", code="InternalError")
+    async with scene.engine() as s3:
+        report = await s3.run(Manifest.download(scene.url("t/"), tmp_path / "t"))
+    assert (report.objects, report.failed) == (1, [])
+
+
+async def test_an_upload_begun_by_a_cancelled_request_is_aborted(scene: Scene) -> None:
+    scene.aws.gate.faults.add(kind="delay", action="CreateMultipartUpload", seconds=0.6)
+    async with scene.engine(config=PARTS) as s3:
+        await s3.upload(b"warm", scene.url("warm"))
+        with anyio.move_on_after(0.3):
+            await s3.upload(os.urandom(6 * MiB), scene.url("key"))
+    assert len(scene.log("CreateMultipartUpload")) == 1
+    assert scene.aws.gate.open_uploads(scene.bucket) == []
+
+
+async def test_a_hook_that_fails_stops_nothing(scene: Scene, tmp_path: Path) -> None:
+    def hook(event: object) -> None:
+        raise BrokenPipeError
+
+    async with scene.engine(hook=hook) as s3:
+        await s3.upload(b"bytes", scene.url("key"))
+        await s3.download(scene.url("key"), tmp_path / "key")
+    assert (tmp_path / "key").read_bytes() == b"bytes"
+
+
+async def test_opening_under_a_cancelled_scope_is_just_cancelled(scene: Scene) -> None:
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        async with scene.engine():
+            raise AssertionError("it was opened")
+    assert scope.cancelled_caught

@@ -149,6 +149,25 @@ async def test_keys_of_a_role_that_live_long_enough_are_used(
     assert "IQoJ" not in copy.statement
 
 
+async def test_loads_of_one_keys_role_share_its_session(
+    scene: Scene, target: RedshiftDouble, tmp_path: Path
+) -> None:
+    reader = RoleSpec(scene.role_with("reader", allow=[("s3:GetObject", "*")]))
+    async with scene.engine() as s3:
+        for number in range(3):
+            await s3.load(
+                files(tmp_path, [rows(number, 1)]),
+                table="sales",
+                staging=scene.url("load/"),
+                database=target.jdbc_url,
+                user=target.user,
+                password=target.password,
+                copy_keys_role=reader,
+                format=CsvFormat(header=True),
+            )
+    assert len(scene.log("AssumeRole")) == 2  # for the stage and for the keys
+
+
 async def test_keys_that_end_too_soon_are_refused_before_begin(
     scene: Scene, target: RedshiftDouble, tmp_path: Path
 ) -> None:

@@ -51,3 +51,15 @@ async def test_the_readers_own_error_comes_out_as_it_is(scene: Scene) -> None:
             async with s3.open_read(scene.url("key")) as reader:
                 async for _ in reader:
                     raise ZeroDivisionError
+
+
+async def test_reading_goes_on_where_it_was_left_and_is_still_verified(scene: Scene) -> None:
+    data = os.urandom(9 * MiB)
+    async with scene.engine() as s3:
+        await s3.upload(data, scene.url("key"))
+        async with s3.open_read(scene.url("key")) as reader:
+            first = b""
+            async for piece in reader:
+                first = piece
+                break
+            assert first + await reader.read() == data

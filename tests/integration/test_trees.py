@@ -70,16 +70,19 @@ async def test_one_failure_does_not_stop_the_others_and_can_be_run_again(
 ) -> None:
     make_tree(tmp_path / "up", [f"{number:03}" for number in range(40)])
     (tmp_path / "up" / "loop").symlink_to(tmp_path / "up", target_is_directory=True)
+    (tmp_path / "up" / "itself").symlink_to(tmp_path / "up" / "itself")
     scene.aws.gate.faults.add(
         kind="status", action="PutObject", key="t/007", status=400, code="InvalidRequest"
     )
     async with scene.engine() as s3:
         report = await s3.run(Manifest.upload(tmp_path / "up", scene.url("t/")))
         assert report.objects == 39
-        assert {failure.entry.path.name for failure in report.failed} == {"007", "loop"}
+        assert {failure.entry.path.name for failure in report.failed} == {"007", "loop", "itself"}
         again = tmp_path / "again.ndjson"
-        report.failed = [f for f in report.failed if f.entry.path.name != "loop"]
-        assert report.failures().write(again) == 1
+        report.failed = [f for f in report.failed if f.entry.path.name == "007"]
+        assert report.failures().write(tmp_path / "sync") == 1
+        assert await report.failures().save(again) == 1
+        assert again.read_bytes() == (tmp_path / "sync").read_bytes()
         report = await s3.run(Manifest.read(again))
         assert (report.objects, report.failed) == (1, [])
     assert len(scene.aws.gate.list_keys(scene.bucket)) == 40
@@ -113,6 +116,11 @@ async def test_a_manifest_line_that_is_none_stops_before_anything_moves(
             assert "line 1" in str(error)
         else:
             raise AssertionError("a bad line was accepted")
-        missing = ManifestEntry("upload", tmp_path / "none", S3Url.parse(scene.url("x")))
-        report = await s3.run(Manifest(entries=[missing]))
-        assert "cannot read" in str(report.failed[0].error)
+        url = S3Url.parse(scene.url("x"))
+        missing = ManifestEntry("upload", tmp_path / "none", url)
+        nul = ManifestEntry("upload", Path("a\0b"), url)
+        down = ManifestEntry("download", Path("a\0b"), url)
+        scene.aws.gate.put_object(scene.bucket, "x", b"bytes")
+        report = await s3.run(Manifest(entries=[missing, nul, down]))
+        words = sorted(str(failure.error)[:12] for failure in report.failed)
+        assert words == ["cannot read ", "cannot read ", "cannot write"]

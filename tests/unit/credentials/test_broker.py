@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -267,3 +268,64 @@ async def test_outside_its_loop_a_broker_says_so() -> None:
     broker = a_broker(Sts())
     with pytest.raises(WrongLoop, match="not running"):
         await broker.lease.ready()
+
+
+@final
+class Stuck(CredentialProvider):
+    """Always the same set, which ends ``end`` seconds after the start."""
+
+    def __init__(self, end: float) -> None:
+        self.end, self.calls = end, 0
+
+    async def fetch(self) -> Credentials:
+        self.calls += 1
+        await anyio.sleep(0.002)
+        zero = datetime(2026, 1, 1, tzinfo=UTC)
+        now = anyio.current_time()
+        ends, issued = zero + timedelta(seconds=self.end), zero + timedelta(seconds=now)
+        return Credentials("ASIASTUCK", "s", "t", ends, issued_at=issued)
+
+    def describe(self) -> str:
+        return "stuck"
+
+
+@pytest.mark.parametrize("end", [-100.0, 1.0, 60.0])
+def test_a_source_stuck_on_an_old_set_is_not_stormed(end: float) -> None:
+    async def main() -> None:
+        source = Stuck(end)
+        async with a_broker(source) as broker:
+            with anyio.move_on_after(90):
+                while True:
+                    with contextlib.suppress(CredentialsError):
+                        await broker.lease.ready()
+                    await anyio.sleep(0.1)
+            assert source.calls < 100
+
+    run_virtual(main)
+
+
+def test_one_false_expired_does_not_end_keys_that_the_source_stands_by() -> None:
+    async def main() -> None:
+        source = Stuck(6 * HOUR)
+        async with a_broker(source) as broker:
+            keys = await broker.lease.ready()
+            broker.lease.report_expired(keys)
+            await anyio.sleep(5)
+            assert await broker.lease.ready() == keys
+
+    run_virtual(main)
+
+
+def test_in_the_mandatory_window_a_living_set_is_served_whatever_sts_says() -> None:
+    async def main() -> None:
+        sts = Sts(lifetime=900, latency=5)
+        async with a_broker(sts) as broker:
+            await broker.lease.ready()
+            sts.fails = lambda call: AssumeRoleDenied("no more")
+            await anyio.sleep(900 - 60)
+            while anyio.current_time() < 890:
+                sts.check(await broker.lease.ready())
+                await anyio.sleep(0.3)
+            assert broker.statistics().served_stale > 0
+
+    run_virtual(main)

@@ -1,0 +1,32 @@
+"""list_objects(): a prefix page by page, each page repeated until it is whole."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+
+from engine.errors import S3Error
+from engine.transfer.context import TransferContext
+from engine.types import ObjectInfo, S3Url
+
+
+async def list_objects(prefix: S3Url, context: TransferContext) -> AsyncIterator[ObjectInfo]:
+    """Every object whose key starts with the prefix, in S3's order.
+
+    Raises:
+        S3Error: A page cannot be had, or the listing does not go on.
+    """
+    token: str | None = None
+    while True:
+        (page, following), _ = await context.retrier.run(
+            "list objects", prefix, partial(context.control.list_page, prefix, token)
+        )
+        for info in page:
+            yield info
+        if following is None:
+            return
+        if following == token:
+            raise S3Error(
+                f"the listing of {prefix} does not go on", s3_code="BadListing", status=200
+            )
+        token = following
