@@ -64,10 +64,24 @@ async def publish(partial: PartialFile, door: ThreadDoor) -> None:
 
 
 def check_target(target: Path) -> None:
-    """Raises UsageError where ``target`` cannot become a file."""
+    """Raises UsageError where ``target`` cannot become a file, or is what must not be replaced.
+
+    A rename would put a file in the place of a device, a pipe or a link: the device would be
+    gone for everybody, and who made the link meant the file that it leads to.
+    """
     if target.is_dir():
         raise UsageError(
             f"{target} is a folder", fix="End it with a slash to put the object into it"
+        )
+    try:
+        mode = target.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        what = "a symbolic link" if stat.S_ISLNK(mode) else "a device, pipe or socket"
+        raise UsageError(
+            f"{target} is not a regular file but {what}; it is not replaced",
+            fix="Name the file that is to be written",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,28 @@ async def test_a_folder_in_the_way_is_named(tmp_path: Path) -> None:
     with pytest.raises(TransferError, match="cannot write"):
         async with partial_file(tmp_path / "file" / "below", 1, ThreadDoor()):
             pass
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket", "link", "dangling"])
+async def test_what_is_no_regular_file_is_never_replaced(tmp_path: Path, kind: str) -> None:
+    """A device, a pipe or a link under the target's name stays what it is."""
+    target, real = tmp_path / "target", tmp_path / "real"
+    real.write_text("old")
+    with socket.socket(socket.AF_UNIX) as listener:
+        if kind == "fifo":
+            os.mkfifo(target)
+        elif kind == "socket":
+            listener.bind(str(target))
+        else:
+            target.symlink_to(real if kind == "link" else tmp_path / "nowhere")
+        before = target.lstat()
+        with pytest.raises(UsageError, match="is not a regular file"):
+            async with partial_file(target, 1, ThreadDoor()):
+                pass
+    after = target.lstat()
+    assert (before.st_ino, before.st_mode) == (after.st_ino, after.st_mode)
+    assert real.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["real", "target"]
 
 
 def test_a_source_that_shrinks_or_is_replaced_is_noticed(tmp_path: Path) -> None:
