@@ -224,7 +224,10 @@ class Engine:
 
         engine = self._ready()
         if (copy_role is None) == (copy_keys_role is None):
-            raise LoadRefused("COPY needs either copy_role or copy_keys_role")
+            raise LoadRefused(
+                "COPY needs either a role of the cluster or a role whose keys it gets",
+                fix="Give one of copy_role and copy_keys_role (--copy-role, --copy-keys-role)",
+            )
         target = JdbcUrl.parse(database)
         request = LoadRequest(
             files=tuple(Path(file) for file in files),

@@ -97,6 +97,9 @@ def main(arguments: list[str] | None = None) -> None:
         # Nobody reads any more; closing quietly is what programs in a pipe do.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 128 + signal.SIGPIPE
+    except OSError as error:
+        print_error(EngineError(f"cannot write or read: {error.strerror or error}"))
+        status = 1
     except Exception as error:
         if os.environ.get("S3ENGINE_DEBUG"):
             raise

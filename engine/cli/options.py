@@ -65,54 +65,55 @@ class Duration(click.ParamType[int]):
         return int(match[1]) * _DURATION_UNITS[match[2]]
 
 
-def _option(*names: str, **settings: Any) -> Callable[[F], F]:
+def option(*names: str, **settings: Any) -> Callable[[F], F]:
+    """A click option that can stand in the environment as ``S3ENGINE_<NAME>`` too."""
     variable = "S3ENGINE_" + names[0].lstrip("-").replace("-", "_").upper()
     return click.option(*names, envvar=variable, show_envvar=False, **settings)
 
 
 _ENGINE_OPTIONS = (
-    _option("--region", help="Region of the bucket and of STS. Else AWS_REGION."),
-    _option("--endpoint-url", "--s3-endpoint-url", help="S3's address where it is not AWS."),
-    _option("--sts-endpoint-url", help="STS's address where it is not AWS's regional one."),
-    _option("--ca-bundle", type=click.Path(exists=True, dir_okay=False),
+    option("--region", help="Region of the bucket and of STS. Else AWS_REGION."),
+    option("--endpoint-url", "--s3-endpoint-url", help="S3's address where it is not AWS."),
+    option("--sts-endpoint-url", help="STS's address where it is not AWS's regional one."),
+    option("--ca-bundle", type=click.Path(exists=True, dir_okay=False),
             help="File of certificates to trust instead of the system's."),
-    _option("--role-arn", help="The role to assume."),
-    _option("--external-id", help="Agreed with the role's owner. Better in S3ENGINE_EXTERNAL_ID."),
-    _option("--role-session-name", help="Seen in CloudTrail. Default: s3engine-<run id>."),
-    _option("--session-duration", type=Duration(), default=900, show_default=True,
+    option("--role-arn", help="The role to assume."),
+    option("--external-id", help="Agreed with the role's owner. Better in S3ENGINE_EXTERNAL_ID."),
+    option("--role-session-name", help="Seen in CloudTrail. Default: s3engine-<run id>."),
+    option("--session-duration", type=Duration(), default=900, show_default=True,
             help="Of one session (900 to 43200 s); sessions are renewed while the job runs."),
-    _option("--session-tag", multiple=True, metavar="KEY=VALUE", help="Session tag; repeatable."),
-    _option("--session-policy", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    option("--session-tag", multiple=True, metavar="KEY=VALUE", help="Session tag; repeatable."),
+    option("--session-policy", type=click.Path(exists=True, dir_okay=False, path_type=Path),
             help="File with an inline session policy (JSON)."),
-    _option("--refuse-long-chain", is_flag=True,
+    option("--refuse-long-chain", is_flag=True,
             help="Over 1 h from a role is an error; else it is cut to 1 h."),
-    _option("--source", type=click.Choice(["env", "ec2"]), default="env", show_default=True,
+    option("--source", type=click.Choice(["env", "ec2"]), default="env", show_default=True,
             help="Where the credentials that assume the role come from."),
 )  # fmt: skip
 _TRANSFER_OPTIONS = (
-    _option("--multipart-threshold", type=Size(), default=10_485_760, show_default=True,
+    option("--multipart-threshold", type=Size(), default=10_485_760, show_default=True,
             help="Uploads strictly above it go in parts."),
-    _option("--multipart-download-threshold", type=Size(), default=10_485_760, show_default=True,
+    option("--multipart-download-threshold", type=Size(), default=10_485_760, show_default=True,
             help="Downloads strictly above it are fetched as parallel ranges."),
-    _option("--part-size", type=Size(), default=8 * MiB, show_default=True,
+    option("--part-size", type=Size(), default=8 * MiB, show_default=True,
             help="Of parts and ranges; raised to fit 10,000."),
-    _option("--max-concurrency", type=int, help="Requests under way. Default: 64 small, 16 big."),
-    _option("--max-memory", type=Size(), default=256 * MiB, show_default=True,
+    option("--max-concurrency", type=int, help="Requests under way. Default: 64 small, 16 big."),
+    option("--max-memory", type=Size(), default=256 * MiB, show_default=True,
             help="Of all buffers."),
-    _option("--checksum", type=click.Choice(["crc64nvme", "crc32c"]), default="crc64nvme",
+    option("--checksum", type=click.Choice(["crc64nvme", "crc32c"]), default="crc64nvme",
             show_default=True, help="Sent with every byte and verified on download."),
 )  # fmt: skip
 _OUTPUT_OPTIONS = (
-    _option("--json", "as_json", is_flag=True, help="One event a line on stdout."),
-    _option("--quiet", "-q", is_flag=True, help="Only failures."),
+    option("--json", "as_json", is_flag=True, help="One event a line on stdout."),
+    option("--quiet", "-q", is_flag=True, help="Only failures."),
     click.option("-v", "--verbose", count=True, help="More of the log; up to -vvv."),
 )
 
 
 def _stack(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
     def add(function: F) -> F:
-        for option in reversed(options):
-            function = option(function)
+        for add_one in reversed(options):
+            function = add_one(function)
         return function
 
     return add

@@ -70,9 +70,13 @@ async def load(
     tell("counting", f"{len(request.files)} files")
     files = await count_files(request.files, request.format, threads)
     plan = plan_stage(files, request.staging, request.load_id)
+    # A wrong password should be known before a byte moves. Not kept open: staging may take hours.
+    await _close(await connect())
+    kept = "staged files, if any, are kept"
     try:
         tell("staging", f"{plan.rows} rows to {plan.folder}")
         staged = await _stage(plan, stage, threads)
+        kept = "staged files are kept"
         executor = await connect()
         try:
             loaded = await run_transaction(
@@ -81,14 +85,15 @@ async def load(
         finally:
             await _close(executor)
     except EngineError as error:
-        error.add_note(f"staged files are kept under {plan.folder}")
+        error.add_note(f"{kept} under {plan.folder}")
         raise
     unswept = ""
-    if not request.keep_staged:
+    keep = request.keep_staged or loaded.rows_rejected > 0  # refused rows are only there
+    if not keep:
         tell("sweeping", f"{len(staged) + 1} objects")
         unswept = await _sweep(stage, plan, staged)
     seconds = clock.monotonic() - started
-    return _report(request, plan, staged, loaded, unswept=unswept, seconds=seconds)
+    return _report(request, plan, staged, loaded, keep=keep, unswept=unswept, seconds=seconds)
 
 
 def _teller(request: LoadRequest, hook: Emit) -> Tell:
@@ -143,6 +148,7 @@ def _report(
     staged: Sequence[StagedFile],
     loaded: Loaded,
     *,
+    keep: bool,
     unswept: str,
     seconds: float,
 ) -> LoadReport:
@@ -159,6 +165,6 @@ def _report(
         manifest_url=plan.manifest_url,
         copy_id=loaded.query_id,
         seconds=seconds,
-        kept_stage=request.keep_staged or bool(unswept),
+        kept_stage=keep or bool(unswept),
         warnings=tuple(text for text in (unread, unswept) if text),
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.testing.redshift import COPY_ROLE
 from tests.cli.conftest import Loader, finish, running, wait_for
 
 pytestmark = pytest.mark.slow
@@ -78,10 +79,32 @@ def test_max_errors_is_the_number_of_bad_rows_that_are_passed_over(loader: Loade
     accepted = loader.load(one, "--max-errors", 1).check(0)
     assert "loaded 1 rows of 1 files" in accepted.out and "rejected 1" in accepted.out
     assert loader.rows() == [(3, "third")]
+    assert "rejected: " in accepted.err and "-bad1.csv" in accepted.err
+    assert "1.2.3" not in accepted.text
+    assert len(loader.staged()) >= 2  # the refused row is only there
     assert "MAXERROR 2" in loader.redshift.copies[-1].statement
     for number in (-1, 100_000):
         refused = loader.load(one, "--max-errors", number).check(2)
         assert "not in the range 0<=x<=99999" in refused.err
+
+
+def test_a_wrong_password_is_known_before_a_byte_moves(loader: Loader) -> None:
+    """Staging may take hours; a login that cannot work must not cost them."""
+    loader.cli.env["S3ENGINE_DB_PASSWORD"] = "Canary-wrong-1"
+    done = loader.load(good(loader)).check_error(1, "L310")
+    assert "Canary-wrong" not in done.text and "staged files" not in done.err
+    assert loader.staged() == []
+
+
+def test_options_of_load_can_stand_in_the_environment(loader: Loader) -> None:
+    """All of them: the role, the table and where to stage."""
+    loader.cli.env |= {
+        "S3ENGINE_COPY_ROLE": COPY_ROLE,
+        "S3ENGINE_TABLE": "public.orders",
+        "S3ENGINE_STAGING": loader.stage,
+    }
+    loader.cli.run("load", good(loader)).check(0)
+    assert len(loader.rows()) == 2
 
 
 def test_a_lost_answer_to_commit_is_4_and_says_unknown(loader: Loader) -> None:
@@ -121,7 +144,11 @@ def test_what_cannot_be_loaded_is_refused_before_anything_is_staged(loader: Load
         ("good.csv", "--copy-role", "writer"): "'writer' is not the ARN of a role",
         ("good.csv", "--database", "jdbc:postgresql://h/db?password=Canary"): "not a jdbc:redshift",
         ("good.csv", "--staging", "bucket/prefix"): "not an S3 URL",
-        ("good.csv", "--copy-keys-role", "arn:aws:iam::111122223333:role/x"): "either copy_role",
+        (
+            "good.csv",
+            "--copy-keys-role",
+            "arn:aws:iam::111122223333:role/x",
+        ): "Give one of",
     }
     runs = loader.cli.run_each(*(("load", *loader.line(), *line) for line in cases))
     for (line, text), done in zip(cases.items(), runs, strict=True):

@@ -14,6 +14,7 @@ from engine.cli.options import (
     Stopped,
     database_login,
     engine_options,
+    option,
     output_options,
     role_from,
     transfer_options,
@@ -33,42 +34,42 @@ the URL given by S3ENGINE_DATABASE.
 
 @click.command(epilog=_EPILOG)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--table", required=True, help="schema.table or table.")
-@click.option("--staging", required=True, help="s3://bucket/prefix/ for the staged files.")
-@click.option("--database", required=True, envvar="S3ENGINE_DATABASE", help="jdbc:redshift: URL.")
-@click.option("--copy-role", help="ARN of a role of the cluster, or 'default'.")
-@click.option("--copy-keys-role", help="ARN of a role whose temporary keys COPY gets instead.")
-@click.option(
+@option("--table", required=True, help="schema.table or table.")
+@option("--staging", required=True, help="s3://bucket/prefix/ for the staged files.")
+@option("--database", required=True, help="jdbc:redshift: URL.")
+@option("--copy-role", help="ARN of a role of the cluster, or 'default'.")
+@option("--copy-keys-role", help="ARN of a role whose temporary keys COPY gets instead.")
+@option(
     "--copy-keys-duration",
     type=Duration(),
     default=3600,
     show_default=True,
     help="Session length of --copy-keys-role.",
 )
-@click.option("--copy-keys-external-id", help="Of --copy-keys-role; else --external-id.")
-@click.option(
+@option("--copy-keys-external-id", help="Of --copy-keys-role; else --external-id.")
+@option(
     "--copy-estimate",
     type=Duration(),
     default=60,
     show_default=True,
     help="How long COPY will take; keys must outlive twice that.",
 )
-@click.option("--columns", help="Comma-separated; default: all of the table's.")
-@click.option("--header", is_flag=True, help="The first row of every file holds names.")
-@click.option("--delimiter", default=",", show_default=True)
-@click.option("--null-as", help="Text that stands for NULL.")
-@click.option("--time-format", help="COPY's TIMEFORMAT; 'auto' takes ISO 8601 too.")
-@click.option("--date-format", help="COPY's DATEFORMAT, or 'auto'.")
-@click.option(
+@option("--columns", help="Comma-separated; default: all of the table's.")
+@option("--header", is_flag=True, help="The first row of every file holds names.")
+@option("--delimiter", default=",", show_default=True)
+@option("--null-as", help="Text that stands for NULL.")
+@option("--time-format", help="COPY's TIMEFORMAT; 'auto' takes ISO 8601 too.")
+@option("--date-format", help="COPY's DATEFORMAT, or 'auto'.")
+@option(
     "--max-errors",
     type=click.IntRange(0, 99_999),
     default=0,
     show_default=True,
     help="Bad rows to pass over; with one more the load fails. COPY gets MAXERROR N+1.",
 )
-@click.option("--copy-region", help="Region of the bucket where it is not the cluster's.")
-@click.option("--keep-staged", is_flag=True, help="Leave the staged files after success too.")
-@click.option("--show-values", is_flag=True, help="Show the values of refused rows unmasked.")
+@option("--copy-region", help="Region of the bucket where it is not the cluster's.")
+@option("--keep-staged", is_flag=True, help="Leave the staged files after success too.")
+@option("--show-values", is_flag=True, help="Show the values of refused rows unmasked.")
 @engine_options
 @transfer_options
 @output_options
@@ -125,6 +126,8 @@ def command(files: tuple[str, ...], show_values: bool, **flags: Any) -> None:
         click.echo(f"staged files, if any, are kept under {flags['staging']}", err=True)
         raise
     _print_report(report, as_json=flags["as_json"])
+    for row in report.rejected:
+        click.echo(f"rejected: {row.show() if show_values else row}", err=True)
 
 
 def _max_error(accepted: int) -> int:
