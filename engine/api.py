@@ -19,12 +19,22 @@ from typing import TYPE_CHECKING, Self
 import anyio
 import anyio.abc
 
+from engine._aws.sts import StsClient
 from engine.batch import Manifest, Report, run_batch
 from engine.clock import LoopClock
-from engine.config import Endpoints, RetryPolicy, TransferConfig
-from engine.credentials import SOURCES, Broker, BrokerStatistics, RoleSpec
-from engine.credentials.chain import LeaseChain, assume, source_chain
+from engine.config import RetryPolicy, TransferConfig
+from engine.credentials import (
+    Broker,
+    BrokerStatistics,
+    RoleSpec,
+    SourceContext,
+    SourcePlan,
+    plan_source,
+    source_names,
+)
+from engine.credentials.chain import ChainBuilder
 from engine.credentials.providers.static import StaticProvider
+from engine.credentials.sources import ALIASES
 from engine.errors import LoadRefused, UsageError, WrongLoop
 from engine.events import Emit, Event, silent
 from engine.home import Home
@@ -49,7 +59,6 @@ from engine.transfer import (
 from engine.types import ByteRange, Credentials, ObjectInfo, S3Url, TransferResult
 
 if TYPE_CHECKING:
-    from engine._aws.sts import StsClient
     from engine.redshift import CopyOptions, LoadReport
     from engine.redshift.formats import StagingFormat
 
@@ -58,11 +67,23 @@ Source = str | os.PathLike[str] | bytes | bytearray | memoryview
 
 @dataclass(frozen=True, slots=True)
 class EngineStatistics:
-    """Of one engine, since it was opened."""
+    """Of one engine, since it was opened.
 
-    source: BrokerStatistics
-    role: BrokerStatistics | None
+    Attributes:
+        chain: What each broker's credentials are, and its counts: the source, then the roles.
+    """
+
+    chain: tuple[tuple[str, BrokerStatistics], ...]
     data_plane: str
+
+    @property
+    def source(self) -> BrokerStatistics:
+        return self.chain[0][1]
+
+    @property
+    def role(self) -> BrokerStatistics | None:
+        """Of the last role; None without one."""
+        return self.chain[-1][1] if len(self.chain) > 1 else None
 
 
 class Engine:
@@ -72,9 +93,12 @@ class Engine:
         role: The role to assume; None works as the source itself.
         region: Of the buckets and of STS; else AWS_REGION, AWS_DEFAULT_REGION, us-east-1.
         endpoint_url: S3's address where it is not AWS; else AWS_ENDPOINT_URL_S3.
-        sts_endpoint_url: STS's address; else AWS_ENDPOINT_URL_STS.
+        sts_endpoint_url: STS's address, or ``global`` for sts.amazonaws.com; else
+            AWS_ENDPOINT_URL_STS, else the region's.
         credentials: Keys to start from, instead of the role's source.
-        source: ``env`` or ``ec2``, where no role says so.
+        source: A source's name (``default``, ``env``, ``profile``, ``ec2``, ...), or a provider
+            of your own; where the role names none.
+        profile: Of the AWS configuration files; else AWS_PROFILE.
         config: Sizes and limits.
         hook: Told every event; must not block.
         random: Jitter; pass a seeded one to repeat a run.
@@ -96,7 +120,8 @@ class Engine:
         sts_endpoint_url: str | None = None,
         ca_bundle: str | None = None,
         credentials: Credentials | None = None,
-        source: str | None = None,
+        source: str | CredentialProvider | None = None,
+        profile: str | None = None,
         config: TransferConfig | None = None,
         retry: RetryPolicy | None = None,
         hook: Emit = silent,
@@ -111,9 +136,10 @@ class Engine:
             s3=endpoint_url,
             sts=sts_endpoint_url,
             ca_bundle=ca_bundle,
+            profile=profile,
         )
-        self._credentials = credentials
-        self._source_name = _source_name(source or (role.source if role else "env"))
+        self._source = _source(credentials, source, role)
+        self._profile = profile
         self._config = config or TransferConfig()
         self._retry = retry or RetryPolicy()
         self._emit = _guarded(hook)
@@ -257,14 +283,22 @@ class Engine:
     @property
     def lease(self) -> Lease:
         """The live credentials of this engine, for use beside it."""
-        return self._ready().chain.lease
+        return self.broker.lease
+
+    @property
+    def broker(self) -> Broker:
+        """The broker of the credentials in use: to share them with other tools."""
+        return self._ready().chain.broker
+
+    @property
+    def sources_considered(self) -> tuple[str, ...]:
+        """A line for each source that was looked at; the last is the one that is used."""
+        return self._ready().plan.why
 
     def statistics(self) -> EngineStatistics:
         engine = self._ready()
-        brokers = engine.chain.brokers
         return EngineStatistics(
-            source=brokers[0].statistics(),
-            role=brokers[1].statistics() if len(brokers) > 1 else None,
+            chain=tuple((b.describe(), b.statistics()) for b in engine.chain.brokers),
             data_plane=repr(engine.context.data),
         )
 
@@ -305,11 +339,20 @@ class _OpenEngine:
         self.home = home
         self.door = ThreadDoor()
         self._engine = engine
-        self._sts: StsClient | None = None
+        self._sts = StsClient(engine._endpoints, engine._user_agent)
         self._extra: list[tuple[RoleSpec, Lease]] = []
         self._tasks = anyio.create_task_group()
-        self.chain = self._chain()
-        self.context = self._context(self.chain.lease)
+        self._builder = ChainBuilder(
+            self._sts,
+            session_name=f"s3engine-{engine.run_id}",
+            make=self._broker,
+            refuse_long_chain=engine._refuse_long_chain,
+        )
+        self.plan = self._plan()
+        source = self._builder.assume(self._builder.source(self.plan.provider), self.plan.roles)
+        self._before_role = source
+        self.chain = self._builder.assume(source, engine._role.hops() if engine._role else ())
+        self.context = self._context(self.chain.broker.lease)
 
     async def start(self) -> None:
         await self._tasks.__aenter__()
@@ -328,8 +371,7 @@ class _OpenEngine:
             with anyio.CancelScope(shield=True):
                 await self.context.data.aclose()
                 await self.context.control.aclose()
-                if self._sts is not None:
-                    await self._sts.aclose()
+                await self._sts.aclose()
         finally:
             self._tasks.cancel_scope.cancel()
             await self._tasks.__aexit__(None, None, None)
@@ -340,41 +382,27 @@ class _OpenEngine:
         for known, lease in self._extra:
             if known == role:
                 return lease
-        first = self.chain.brokers[0]
-        source = LeaseChain((first,), first.lease, chained=self._source_is_role())
-        chain = self._assume(source, role)
-        await self._tasks.start(chain.brokers[-1].run)
-        self._extra.append((role, chain.lease))
-        return chain.lease
+        running = len(self._before_role.brokers)
+        chain = self._builder.assume(self._before_role, role.hops())
+        for broker in chain.brokers[running:]:
+            await self._tasks.start(broker.run)
+        self._extra.append((role, chain.broker.lease))
+        return chain.broker.lease
 
-    def _chain(self) -> LeaseChain:
+    def _plan(self) -> SourcePlan:
         engine = self._engine
-        provider = _provider(engine._credentials, engine._source_name, engine._endpoints)
-        chain = source_chain(provider, is_role=self._source_is_role(), make=self._broker)
-        return chain if engine._role is None else self._assume(chain, engine._role)
-
-    def _assume(self, chain: LeaseChain, role: RoleSpec) -> LeaseChain:
-        from engine._aws.sts import StsClient
-
-        engine = self._engine
-        if self._sts is None:
-            self._sts = StsClient(engine._endpoints, engine._user_agent)
-        return assume(
-            chain,
-            role,
-            self._sts,
+        if not isinstance(engine._source, str):
+            return SourcePlan(engine._source, why=("given by the caller",))
+        context = SourceContext(
+            environ=os.environ,
+            endpoints=engine._endpoints,
+            sts=self._sts,
             session_name=f"s3engine-{engine.run_id}",
-            make=self._broker,
-            refuse_long_chain=engine._refuse_long_chain,
+            door=self.door,
+            profile=engine._profile,
+            user_agent=engine._user_agent,
         )
-
-    def _source_is_role(self) -> bool:
-        given = self._engine._credentials
-        if given is not None:
-            return given.session_token is not None
-        # A session token in the environment means a role, or a GetSessionToken session, which
-        # STS caps alike (id_credentials_temp_request).
-        return self._engine._source_name != "env" or bool(os.environ.get("AWS_SESSION_TOKEN"))
+        return plan_source(engine._source, context)
 
     def _broker(self, provider: CredentialProvider) -> Broker:
         engine = self._engine
@@ -402,19 +430,18 @@ class _OpenEngine:
         )
 
 
-def _provider(given: Credentials | None, source: str, endpoints: Endpoints) -> CredentialProvider:
+def _source(
+    given: Credentials | None, source: str | CredentialProvider | None, role: RoleSpec | None
+) -> str | CredentialProvider:
+    """Where credentials come from: given keys, else the source, else what the role says."""
     if given is not None:
         return StaticProvider(given)
-    return SOURCES.get(source)(os.environ, endpoints)
-
-
-def _source_name(name: str) -> str:
-    name = {"imds": "ec2"}.get(name, name)
-    if name not in SOURCES:
+    chosen = source or (role.first_source if role else "default")
+    if isinstance(chosen, str) and chosen not in (*source_names(), *ALIASES):
         raise UsageError(
-            f"unknown source of credentials: {name!r}", fix=f"Known: {', '.join(SOURCES.names())}"
+            f"unknown source of credentials: {chosen!r}", fix=f"Known: {', '.join(source_names())}"
         )
-    return name
+    return chosen
 
 
 def _guarded(hook: Emit) -> Emit:

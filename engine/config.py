@@ -102,11 +102,16 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Where the services are. None means AWS's own address for the region."""
+    """Where the services are. None means AWS's own address for the region.
+
+    Attributes:
+        sts_region: Of STS's signatures, where it is not ``region``.
+    """
 
     region: str = "us-east-1"
     s3: str | None = None
     sts: str | None = None
+    sts_region: str | None = None
     imds: str | None = None
     ca_bundle: str | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)

@@ -9,7 +9,8 @@
     |   |-- AssumeRoleDenied       STS said no: trust policy, identity policy, external id
     |   |-- RoleInvalid            STS refused the request itself (duration, policy size)
     |   |-- SourceExpired          the credentials that assume the role are over
-    |   |-- SourceUnavailable      the source of credentials does not answer or has none
+    |   |-- SourceUnavailable      the source of credentials does not answer just now
+    |   |-- SourceMissing          the source of credentials is not set up here
     |   `-- CredentialsExpired     the lease ended and could not be renewed              exit 4
     |-- TransferError              one object could not be moved                         exit 1
     |   |-- S3Error                S3 answered with an error code
@@ -35,7 +36,7 @@ What lives here: classes and the facts they carry. What must not: a branch on me
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 
 class EngineError(Exception):
@@ -113,6 +114,12 @@ class SourceUnavailable(CredentialsError):
     retryable = True
 
 
+class SourceMissing(CredentialsError):
+    """The source of credentials that was asked for is not set up here."""
+
+    code = "C106"
+
+
 class CredentialsExpired(CredentialsError):
     """The lease ended and could not be renewed."""
 
@@ -135,9 +142,13 @@ class S3Error(TransferError):
         status: The HTTP status.
         retry_after: Seconds that the server asked to wait, or None.
         server_time_offset: Server clock minus ours in seconds, or None.
+        again: Why the credentials, and not the request, may be the reason: ``renewed`` where a
+            newer set is there to ask with, ``young`` where the set was issued a moment ago and
+            may not be known everywhere; else empty.
     """
 
     code = "T110"
+    again: Literal["", "renewed", "young"] = ""
 
     def __init__(
         self,

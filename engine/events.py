@@ -83,12 +83,34 @@ class LeaseRenewed:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRenewalFailed:
-    """A renewal failed; the old set is served as long as it lives."""
+    """A renewal failed; the old set is served as long as it lives.
+
+    ``retry_in`` is in seconds; None where nobody is served and trying again would not help.
+    """
 
     source: str
     generation: int
     error: str
-    retry_in: float
+    retry_in: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseServedStale:
+    """A renewal is due and fails; the old set, which lives ``remaining`` seconds, is served on.
+    Told once a set."""
+
+    source: str
+    generation: int
+    remaining: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseExpired:
+    """A set came to its end before there was a newer one. ``reported``: a server said so."""
+
+    source: str
+    generation: int
+    reported: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +131,8 @@ Event = (
     | UploadLeft
     | LeaseRenewed
     | LeaseRenewalFailed
+    | LeaseServedStale
+    | LeaseExpired
     | LoadStep
 )
 

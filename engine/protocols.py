@@ -40,9 +40,15 @@ class CredentialProvider(Protocol):
 
     Attributes:
         renews: Whether asking again can ever give another set.
+        is_role: Whether its sets are sessions of a role. STS then gives at most an hour to the
+            next role (role chaining).
+        recheck: Seconds after which a set that has no end is asked for again, because the file
+            or the variable it is from may have changed; None for never.
     """
 
     renews: bool = True
+    is_role: bool = True
+    recheck: float | None = None
 
     @abstractmethod
     async def fetch(self) -> Credentials:
@@ -77,8 +83,31 @@ class Lease(Protocol):
         """Seconds that ``credentials`` still live by our own clock; ``inf`` for long-term keys."""
 
     @abstractmethod
+    def age(self, credentials: Credentials) -> float:
+        """Seconds since ``credentials`` came; ``inf`` for a set that is not the current one."""
+
+    @abstractmethod
     def report_expired(self, credentials: Credentials) -> None:
         """A server said that this set has expired. One renewal, however many say so."""
+
+    @abstractmethod
+    def report_worked(self, credentials: Credentials) -> None:
+        """A server took a request signed with this set."""
+
+    @abstractmethod
+    async def renewed_after_denial(
+        self, credentials: Credentials, *, unknown_key: bool = False
+    ) -> bool:
+        """A server answered AccessDenied. Whether to ask once more with the then current set.
+
+        A session that worked and is denied everything has been revoked; one early renewal tells.
+        A set that never worked, or that works for others, is not renewed: then it is the
+        permission that lacks.
+
+        Args:
+            unknown_key: The server does not know the key at all: it was deleted or rotated, and
+                its source is asked once whether it has another.
+        """
 
 
 class ChecksumAlgorithm(Protocol):

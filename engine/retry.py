@@ -22,7 +22,7 @@ import tenacity
 from engine.config import RetryPolicy
 from engine.errors import (
     AccessDenied,
-    CredentialsExpired,
+    CredentialsError,
     EngineError,
     ObjectChanged,
     RedirectRefused,
@@ -87,15 +87,17 @@ _SUCCESS_REFUND = 1
 def classify(error: BaseException) -> Verdict:
     """What to do after ``error``: make the request again, renew first, or give up."""
     if isinstance(error, S3Error):
-        if error.s3_code in EXPIRED_CODES:
+        if error.s3_code in EXPIRED_CODES or error.again == "renewed":
             return Verdict.REFRESH
+        if error.again == "young":
+            return Verdict.RETRY
         if isinstance(error, ObjectChanged | AccessDenied):
             return Verdict.FAIL
         if error.s3_code in RETRY_CODES or error.status in _RETRY_STATUS:
             return Verdict.RETRY
         return Verdict.FAIL
-    if isinstance(error, RedirectRefused | CredentialsExpired):
-        return Verdict.FAIL
+    if isinstance(error, RedirectRefused | CredentialsError):
+        return Verdict.FAIL  # the broker has waited and tried as long as that can help
     if isinstance(error, EngineError) and error.retryable:
         return Verdict.RETRY
     return Verdict.FAIL

@@ -16,6 +16,7 @@ from engine.config import Endpoints
 from engine.errors import UsageError
 
 DEFAULT_REGION = "us-east-1"
+GLOBAL_STS = "https://sts.amazonaws.com"
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
 
 
@@ -26,18 +27,39 @@ def endpoints_from(
     s3: str | None = None,
     sts: str | None = None,
     ca_bundle: str | None = None,
+    profile: str | None = None,
 ) -> Endpoints:
-    """Raises UsageError for what cannot be a URL or a region, and a CA bundle that is not there."""
+    """Addresses and the region.
+
+    Args:
+        sts: ``regional``, ``global``, or a URL. Regional is AWS's advice and its SDKs' default:
+            https://docs.aws.amazon.com/sdkref/latest/guide/feature-sts-regionalized-endpoints.html
+        profile: Whose region is taken where nothing else names one.
+
+    Raises:
+        UsageError: What cannot be a URL or a region, and a CA bundle that is not there.
+    """
     anywhere = environ.get("AWS_ENDPOINT_URL")
     imds = environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT")
     found = region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
+    sts = sts or environ.get("AWS_ENDPOINT_URL_STS") or anywhere or _sts_mode(environ)
+    is_global = sts == "global"
+    if sts in ("regional", "global"):
+        sts = GLOBAL_STS if is_global else None
     return Endpoints(
         region=_region(found or DEFAULT_REGION),
         s3=_url(s3 or environ.get("AWS_ENDPOINT_URL_S3") or anywhere),
-        sts=_url(sts or environ.get("AWS_ENDPOINT_URL_STS") or anywhere),
+        sts=_url(sts),
+        # The global endpoint checks signatures of its own region.
+        sts_region=DEFAULT_REGION if is_global else None,
         imds=_url(imds),
         ca_bundle=_readable(ca_bundle or environ.get("AWS_CA_BUNDLE")),
     )
+
+
+def _sts_mode(environ: Mapping[str, str]) -> str:
+    """AWS's own switch: ``legacy`` is the global endpoint."""
+    return "global" if environ.get("AWS_STS_REGIONAL_ENDPOINTS") == "legacy" else "regional"
 
 
 def package_version() -> str:

@@ -121,6 +121,28 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
+class CallerIdentity:
+    """Whose credentials they are, as GetCallerIdentity says.
+
+    https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
+    """
+
+    account: str
+    arn: str
+    user_id: str = ""
+
+    @property
+    def is_root(self) -> bool:
+        """The account's root user, who may not assume roles."""
+        return self.arn.endswith(":root")
+
+    @property
+    def is_session(self) -> bool:
+        """A session of a role, so that the next role is chained."""
+        return ":assumed-role/" in self.arn
+
+
+@dataclass(frozen=True, slots=True)
 class Checksum:
     """A checksum as S3 writes it: algorithm name (lower case) and Base64 of the digest.
 

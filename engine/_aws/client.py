@@ -33,7 +33,7 @@ from engine.types import Credentials
 # Connections of the control plane. Its verbs are one or two an object; the bytes go elsewhere.
 MAX_CONNECTIONS = 64
 
-_SIGNING: ContextVar[Credentials] = ContextVar("engine_signing_credentials")
+_SIGNING: ContextVar[Credentials | None] = ContextVar("engine_signing_credentials")
 
 
 class AnswerError(EngineError):
@@ -52,24 +52,34 @@ class AwsClient:
     """One service's client, opened at its first call.
 
     Args:
-        service: ``s3`` or ``sts``.
+        service: ``s3``, ``sts`` or another of AWS's names.
         endpoint_url: None for AWS's own of the region.
         user_agent: Sent whole, so that CloudTrail can be read.
+        region: Of the signatures, where it is not that of ``endpoints``.
     """
 
     def __init__(
-        self, service: str, endpoints: Endpoints, endpoint_url: str | None, user_agent: str
+        self,
+        service: str,
+        endpoints: Endpoints,
+        endpoint_url: str | None,
+        user_agent: str,
+        region: str | None = None,
     ) -> None:
         self._service = service
         self._endpoints = endpoints
         self._endpoint_url = endpoint_url
+        self._region = region or endpoints.region
         self._user_agent = user_agent
         self._stack = AsyncExitStack()
         self._client: Any = None
         self._opening = anyio.Lock()
 
-    async def call(self, operation: str, credentials: Credentials, **parameters: Any) -> Any:
+    async def call(self, operation: str, credentials: Credentials | None, **parameters: Any) -> Any:
         """One request, signed with ``credentials``. Returns the parsed answer.
+
+        Args:
+            credentials: None for the few operations that are not signed.
 
         Raises:
             AnswerError: The service answered with an error.
@@ -127,7 +137,7 @@ class AwsClient:
                 self._client = await self._stack.enter_async_context(
                     session.client(
                         self._service,
-                        region_name=self._endpoints.region,
+                        region_name=self._region,
                         endpoint_url=self._endpoint_url,
                         verify=self._endpoints.ca_bundle or True,
                         config=self._config(),
@@ -181,8 +191,10 @@ class _CallersCredentials:
     async def load(self) -> _CallersCredentials:
         return self
 
-    async def get_frozen_credentials(self) -> _Frozen:
+    async def get_frozen_credentials(self) -> _Frozen | None:
         credentials = _SIGNING.get()
+        if credentials is None:
+            return None
         return _Frozen(
             credentials.access_key_id, credentials.secret_access_key, credentials.session_token
         )

@@ -65,6 +65,20 @@ class Duration(click.ParamType[int]):
         return int(match[1]) * _DURATION_UNITS[match[2]]
 
 
+class Source(click.ParamType[str]):
+    """A source of credentials, by the names that the room of credentials knows."""
+
+    name = "source"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        from engine.credentials.sources import ALIASES, source_names
+
+        name = ALIASES.get(value, value)
+        if name not in source_names():
+            self.fail(f"{value!r} is not one of {', '.join(source_names())}", param, ctx)
+        return str(name)
+
+
 def option(*names: str, **settings: Any) -> Callable[[F], F]:
     """A click option that can stand in the environment as ``S3ENGINE_<NAME>`` too."""
     variable = "S3ENGINE_" + names[0].lstrip("-").replace("-", "_").upper()
@@ -74,10 +88,12 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:
 _ENGINE_OPTIONS = (
     option("--region", help="Region of the bucket and of STS. Else AWS_REGION."),
     option("--endpoint-url", "--s3-endpoint-url", help="S3's address where it is not AWS."),
-    option("--sts-endpoint-url", help="STS's address where it is not AWS's regional one."),
+    option("--sts-endpoint-url", help="STS's address: a URL, or global. Default: the region's."),
     option("--ca-bundle", type=click.Path(exists=True, dir_okay=False),
             help="File of certificates to trust instead of the system's."),
     option("--role-arn", help="The role to assume."),
+    option("--via-role", multiple=True, metavar="ARN",
+           help="A role to assume first, with which the next is assumed; repeatable, in order."),
     option("--external-id", help="Agreed with the role's owner. Better in S3ENGINE_EXTERNAL_ID."),
     option("--role-session-name", help="Seen in CloudTrail. Default: s3engine-<run id>."),
     option("--session-duration", type=Duration(), default=900, show_default=True,
@@ -87,8 +103,10 @@ _ENGINE_OPTIONS = (
             help="File with an inline session policy (JSON)."),
     option("--refuse-long-chain", is_flag=True,
             help="Over 1 h from a role is an error; else it is cut to 1 h."),
-    option("--source", type=click.Choice(["env", "ec2"]), default="env", show_default=True,
-            help="Where the credentials that assume the role come from."),
+    option("--source", type=Source(), default="default", show_default=True,
+            help="Where the credentials that assume the role come from: "
+            "env, profile, ec2, ecs, ... The default looks for them as AWS's SDKs do."),
+    option("--profile", help="Of the AWS configuration files. Else AWS_PROFILE."),
 )  # fmt: skip
 _TRANSFER_OPTIONS = (
     option("--multipart-threshold", type=Size(), default=10_485_760, show_default=True,
@@ -141,6 +159,7 @@ class Session:
             sts_endpoint_url=flags["sts_endpoint_url"],
             ca_bundle=flags["ca_bundle"],
             source=flags["source"],
+            profile=flags["profile"],
             config=_config(flags),
             hook=self.progress,
             refuse_long_chain=flags["refuse_long_chain"],
@@ -235,7 +254,13 @@ def role_from(flags: dict[str, Any], arn: str | None, duration: int) -> Any:
 
     if arn is None:
         # A session policy that is passed over would leave more rights than were asked for.
-        for name in ("external_id", "session_policy", "session_tag", "role_session_name"):
+        for name in (
+            "via_role",
+            "external_id",
+            "session_policy",
+            "session_tag",
+            "role_session_name",
+        ):
             if flags[name]:
                 words = name.replace("_", " ")
                 raise UsageError(f"a value for {words} without a role", fix="Give --role-arn too")
@@ -247,10 +272,13 @@ def role_from(flags: dict[str, Any], arn: str | None, duration: int) -> Any:
             raise UsageError(f"not a session tag: {tag!r}", fix="Write it as KEY=VALUE")
         tags[key] = value
     policy = flags["session_policy"]
+    source: str | RoleSpec = flags["source"]
+    for first in flags["via_role"]:
+        source = RoleSpec(first, source=source)
     return RoleSpec(
         arn,
         external_id=flags["external_id"],
-        source=flags["source"],
+        source=source,
         session_name=flags["role_session_name"],
         duration=duration,
         tags=tags,

@@ -18,8 +18,10 @@ from engine.errors import EngineError
 from engine.events import (
     BytesMoved,
     Event,
+    LeaseExpired,
     LeaseRenewalFailed,
     LeaseRenewed,
+    LeaseServedStale,
     LoadStep,
     ObjectDone,
     ObjectFailed,
@@ -119,7 +121,13 @@ class Progress:
             ends = f"{event.expires_at:%H:%M:%S}Z" if event.expires_at else "never"
             self._line(f"credentials renewed ({event.source}), end {ends}", detail=True)
         elif isinstance(event, LeaseRenewalFailed):
-            self._line(f"renewal failed ({event.error}), again in {event.retry_in:.1f} s")
+            if event.retry_in is not None:  # else the error that ends the run says it
+                self._line(f"renewal failed ({event.error}), again in {event.retry_in:.1f} s")
+        elif isinstance(event, LeaseServedStale):
+            self._line(f"renewal is late; the session lives {event.remaining:.0f} s more")
+        elif isinstance(event, LeaseExpired):
+            why = "a server called it expired" if event.reported else "it was not renewed in time"
+            self._line(f"session over: {why}; waiting for the next one", detail=event.reported)
         elif isinstance(event, UploadLeft):
             self._line(
                 f"not aborted: parts of {event.url} stay at S3 under upload id "

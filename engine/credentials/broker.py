@@ -14,7 +14,9 @@ again with back-off, faster as the end comes nearer. In the mandatory window a r
 while a renewal is on its way, and takes the old set if it fails; after the last safe second it
 waits, and gets the provider's error when waiting cannot help any more.
 A worker to whom a server says "expired" reports the generation that it signed with. Only a
-report of the current generation starts a renewal.
+report of the current generation starts a renewal. A burst of AccessDenied on a session that
+worked looks like a revoked session: one early renewal tells whether it was
+(https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use_revoke-sessions.html).
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import anyio
 import anyio.abc
 
 from engine.config import RefreshPolicy
+from engine.credentials.held import CLOCK_STEP, DENIAL_BURST, HeldSet
 from engine.credentials.lease import BrokerLease
 from engine.errors import (
     CredentialsError,
@@ -37,14 +40,19 @@ from engine.errors import (
     SourceUnavailable,
     WrongLoop,
 )
-from engine.events import Emit, LeaseRenewalFailed, LeaseRenewed, silent
+from engine.events import (
+    Emit,
+    LeaseExpired,
+    LeaseRenewalFailed,
+    LeaseRenewed,
+    LeaseServedStale,
+    silent,
+)
 from engine.home import Home
 from engine.protocols import Clock, CredentialProvider
 from engine.redact import mask_key_id
 from engine.types import Credentials
 
-# Expiration and Date have steps of one second, so the end is known to one second.
-CLOCK_STEP = 1.0
 # Back-off of failed renewals, seconds; full jitter. 30 s keeps an account that is throttled
 # by STS below one call a broker every 15 s.
 _BASE_DELAY = 0.5
@@ -58,6 +66,8 @@ _REASON_GRACE = 5.0
 # The least time between two renewals that servers ask for by saying "expired". A store that
 # calls every new set expired must not become a storm at STS.
 _MIN_FORCED_INTERVAL = 1.0
+# How long a denied request waits to see whether others work with the same set.
+DENIAL_GRACE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +81,9 @@ class BrokerStatistics:
         waits: Requests that had to wait, those for the first set included.
         waits_after_first: Requests that had to wait although a set had been issued before.
         served_stale: Requests served in the mandatory window by the old set.
+        expired: Sets that came to their end before there was a newer one.
         reports: Reports of expiry that concerned the current set.
+        renewed_for_denial: Early renewals because of a burst of AccessDenied.
     """
 
     fetches: int = 0
@@ -80,19 +92,9 @@ class BrokerStatistics:
     waits: int = 0
     waits_after_first: int = 0
     served_stale: int = 0
+    expired: int = 0
     reports: int = 0
-
-
-@dataclass(slots=True)
-class _Live:
-    """The set in use, with its instants on the loop's clock."""
-
-    credentials: Credentials
-    renew_deadline: float
-    mandatory_deadline: float
-    safe_deadline: float
-    reported: bool = False
-    confirmed: bool = False
+    renewed_for_denial: int = 0
 
 
 class Broker:
@@ -121,7 +123,7 @@ class Broker:
         self._policy = policy or RefreshPolicy()
         self._random = random or Random()
         self._emit = emit
-        self._live: _Live | None = None
+        self._live: HeldSet | None = None
         self._error: CredentialsError | None = None
         self._failures = 0
         self._generation = 0
@@ -129,6 +131,7 @@ class Broker:
         self._asked_again_at = float("-inf")
         self._fetching = False
         self._wanted = False
+        self._denied = False
         self._wake = anyio.Event()
         self._changed = anyio.Event()
         self._counts = BrokerStatistics()
@@ -141,11 +144,7 @@ class Broker:
     async def ready(self) -> Credentials:
         """The current set; see ``Lease.ready``."""
         live = self._live
-        if (
-            live is not None
-            and not live.reported
-            and self._clock.monotonic() < live.mandatory_deadline
-        ):
+        if live is not None and live.is_fresh(self._clock.monotonic()):
             return live.credentials
         return await self._wait_for_set()
 
@@ -168,20 +167,62 @@ class Broker:
     def remaining(self, credentials: Credentials) -> float:
         """Seconds that a set still lives; 0 for a set that is not the current one."""
         live = self._live
-        if live is None or live.credentials.generation != credentials.generation:
+        if live is None or not live.is_generation(credentials):
             return 0.0
         return max(0.0, live.safe_deadline - self._clock.monotonic())
+
+    def age(self, credentials: Credentials) -> float:
+        """Seconds since a set came; ``inf`` for a set that is not the current one."""
+        live = self._live
+        if live is None or not live.is_generation(credentials):
+            return float("inf")
+        return self._clock.monotonic() - live.received_at
 
     def report_expired(self, credentials: Credentials) -> None:
         """A server called this set expired; see ``Lease.report_expired``."""
         live = self._live
-        if live is None or live.reported:
-            return
-        if live.credentials.generation != credentials.generation:
+        if live is None or live.reported or not live.is_generation(credentials):
             return
         live.reported = True
         self._count(reports=1)
         self._want()
+
+    def report_worked(self, credentials: Credentials) -> None:
+        """A server took a request signed with this set; see ``Lease.report_worked``."""
+        live = self._live
+        if live is not None and live.is_generation(credentials):
+            live.worked(self._clock.monotonic())
+
+    async def renewed_after_denial(
+        self, credentials: Credentials, *, unknown_key: bool = False
+    ) -> bool:
+        """See ``Lease.renewed_after_denial``."""
+        self._check_home()
+        live = self._live
+        if live is None or not live.is_generation(credentials):
+            return live is not None  # renewed while the request was under way
+        if not live.may_be_over(unknown_key):
+            return False
+        live.denials += 1
+        if live.denials < DENIAL_BURST and not unknown_key:
+            with anyio.move_on_after(DENIAL_GRACE):
+                await self._changed.wait()
+        if live is self._live and live.denials:  # nobody's request worked meanwhile
+            self._denied = True
+            try:
+                await self._next_generation(credentials.generation)
+            except CredentialsError:
+                return False  # that a renewal fails, too, does not explain the denial
+        return self._live is not live
+
+    @property
+    def is_role(self) -> bool:
+        """Whether the sets are sessions of a role, so that the next role is chained."""
+        return self._provider.is_role
+
+    def describe(self) -> str:
+        """For people: what the credentials are and where they come from."""
+        return self._provider.describe()
 
     def statistics(self) -> BrokerStatistics:
         return self._counts
@@ -199,18 +240,18 @@ class Broker:
         give_up = self._clock.monotonic() + (MAX_WAIT if self._generation else FIRST_WAIT)
         while True:
             live, now = self._live, self._clock.monotonic()
-            if live is not None and not live.reported and now < live.safe_deadline:
+            if live is not None and live.is_safe(now):
                 if now < live.mandatory_deadline:
                     return live.credentials
                 if self._failures:
-                    self._count(served_stale=1)
-                    return live.credentials
+                    return self._serve_stale(live)
+            self._note_expiry(now)
             reason_may_come = self._fetching and self._error is None
             end = give_up + _REASON_GRACE if reason_may_come else give_up
             self._raise_if_hopeless(now >= end)
             self._want()
             until = end
-            if live is not None and not live.reported and now < live.safe_deadline:
+            if live is not None and live.is_safe(now):
                 until = min(until, live.safe_deadline)
             with anyio.move_on_after(until - now):
                 await self._changed.wait()
@@ -246,6 +287,23 @@ class Broker:
                 fix="Nothing is lost; run it again when the source answers",
             )
 
+    def _serve_stale(self, live: HeldSet) -> Credentials:
+        self._count(served_stale=1)
+        if not live.told_stale:
+            live.told_stale = True
+            left = live.safe_deadline - self._clock.monotonic()
+            self._emit(LeaseServedStale(self._provider.describe(), self._generation, left))
+        return live.credentials
+
+    def _note_expiry(self, now: float) -> None:
+        """Tell, once a set, that it came to its end before there was a newer one."""
+        live = self._live
+        if live is None or live.told_expired or live.is_safe(now):
+            return
+        live.told_expired = True
+        self._count(expired=1)
+        self._emit(LeaseExpired(self._provider.describe(), self._generation, live.reported))
+
     def _want(self) -> None:
         self._wanted = True
         self._wake.set()
@@ -270,7 +328,7 @@ class Broker:
     def _idle_seconds(self) -> float:
         """Seconds until the next call of the provider is due."""
         now, live = self._clock.monotonic(), self._live
-        usable = live is not None and not live.reported and now < live.safe_deadline
+        usable = live is not None and live.is_safe(now)
         if self._failures:
             # Nobody waits and nothing is left to save: the next request will ask.
             idle = not usable and not self._wanted
@@ -313,6 +371,9 @@ class Broker:
             # later, at a quarter of what is left, so that this neither loops nor is late.
             left = max(0.0, old.safe_deadline - now)
             wait = max(CLOCK_STEP, left / 4)
+            if old.credentials.lifetime is None and self._provider.recheck is not None:
+                wait = self._provider.recheck
+            self._denied = False
             if old.reported and not old.confirmed and left:
                 # The source stands by it: one false "expired" must not end the job.
                 old.reported, old.confirmed = False, True
@@ -330,7 +391,17 @@ class Broker:
         self._failures = 0
         self._generation += 1
         credentials = replace(credentials, generation=self._generation)
-        self._live = self._instants(credentials, sent_at)
+        self._live = HeldSet.of(
+            credentials,
+            sent_at=sent_at,
+            now=now,
+            policy=self._policy,
+            random=self._random,
+            recheck=self._provider.recheck,
+            of_denial=self._denied,
+        )
+        self._count(renewed_for_denial=1 if self._denied else 0)
+        self._denied = False
         self._forced_at = now + _MIN_FORCED_INTERVAL
         self._count(issued=1)
         self._emit(
@@ -345,38 +416,32 @@ class Broker:
             return SourceUnavailable(what)
         return CredentialsError(what, fix="Give newer keys")  # waiting would not help
 
-    def _instants(self, credentials: Credentials, sent_at: float) -> _Live:
-        lifetime = credentials.lifetime
-        if lifetime is None:
-            never = float("inf")
-            return _Live(credentials, never, never, never)
-        end = sent_at + lifetime
-        jitter = 1 - self._random.uniform(0, self._policy.jitter)
-        safe = end - CLOCK_STEP
-        return _Live(
-            credentials,
-            renew_deadline=end - self._policy.advisory(lifetime) * jitter,
-            mandatory_deadline=min(safe, end - self._policy.mandatory(lifetime)),
-            safe_deadline=safe,
-        )
-
     def _failed(self, error: EngineError) -> None:
         now = self._clock.monotonic()
         self._failures += 1
+        self._denied = False
         self._count(failed=1)
+        self._note_expiry(now)
         self._error = (
             error
             if isinstance(error, CredentialsError)
             else CredentialsError(error.headline, fix=error.fix)
         )
         ceiling = min(_MAX_DELAY, _BASE_DELAY * 2.0 ** min(self._failures, 16))
-        if self._live is not None and now < self._live.safe_deadline:
+        live = self._live
+        if live is not None and now < live.safe_deadline:
             # The nearer the end, the more often: four tries in what is left, at any time.
-            ceiling = min(ceiling, max(_BASE_DELAY, (self._live.safe_deadline - now) / 4))
+            ceiling = min(ceiling, max(_BASE_DELAY, (live.safe_deadline - now) / 4))
         delay = self._random.uniform(ceiling / 2, ceiling)
         self._forced_at = now + delay
+        hopeless = not self._error.retryable and (live is None or not live.is_safe(now))
         self._emit(
-            LeaseRenewalFailed(self._provider.describe(), self._generation, error.headline, delay)
+            LeaseRenewalFailed(
+                self._provider.describe(),
+                self._generation,
+                error.headline,
+                None if hopeless else delay,
+            )
         )
 
     def _count(self, **more: int) -> None:

@@ -1,60 +1,65 @@
-"""From a role, a source and STS to a lease: which brokers stand behind each other.
+"""From a source, roles and STS to a lease: which brokers stand behind each other.
 
-A chain is built, not started; whoever builds it starts every broker in ``brokers``.
+A chain is built, not started; whoever builds it starts every broker in ``brokers``. Each hop's
+provider awaits its parent's lease, so a renewal of a child waits for its parent's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from engine.credentials.broker import Broker
-from engine.credentials.providers.assume_role import AssumeRoleProvider, Sts
+from engine.credentials.providers.assume_role import AssumeRoleProvider
 from engine.credentials.role import RoleSpec
-from engine.protocols import CredentialProvider, Lease
+from engine.credentials.sts import Sts
+from engine.protocols import CredentialProvider
 
 MakeBroker = Callable[[CredentialProvider], Broker]
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseChain:
-    """Brokers from the source to the role; ``lease`` is the last one's."""
+    """Brokers from the source to the last role, which is the one that is used."""
 
     brokers: tuple[Broker, ...]
-    source: Lease
-    chained: bool
 
     @property
-    def lease(self) -> Lease:
-        return self.brokers[-1].lease
+    def broker(self) -> Broker:
+        return self.brokers[-1]
+
+    @property
+    def source(self) -> Broker:
+        return self.brokers[0]
 
 
-def source_chain(source: CredentialProvider, *, is_role: bool, make: MakeBroker) -> LeaseChain:
-    """The source alone. ``is_role``: its keys are a role's, as on EC2."""
-    broker = make(source)
-    return LeaseChain((broker,), broker.lease, chained=is_role)
+@dataclass(frozen=True, slots=True)
+class ChainBuilder:
+    """How roles are assumed: by which STS, under which name, by which kind of broker."""
 
+    sts: Sts
+    session_name: str
+    make: MakeBroker
+    refuse_long_chain: bool = False
 
-def assume(
-    chain: LeaseChain,
-    role: RoleSpec,
-    sts: Sts,
-    *,
-    session_name: str,
-    make: MakeBroker,
-    refuse_long_chain: bool = False,
-) -> LeaseChain:
-    """``role``, assumed with what ``chain`` ends in.
+    def source(self, provider: CredentialProvider) -> LeaseChain:
+        """The source alone."""
+        return LeaseChain((self.make(provider),))
 
-    Raises:
-        UsageError: Longer than an hour from a role, and ``refuse_long_chain``.
-    """
-    provider = AssumeRoleProvider(
-        role,
-        chain.lease,
-        sts,
-        session_name=session_name,
-        chained=chain.chained,
-        refuse_long_chain=refuse_long_chain,
-    )
-    return LeaseChain((*chain.brokers, make(provider)), chain.lease, chained=True)
+    def assume(self, chain: LeaseChain, roles: Iterable[RoleSpec]) -> LeaseChain:
+        """``roles``, one with the credentials of the other, the first with those of ``chain``.
+
+        Raises:
+            UsageError: Longer than an hour from a role, and ``refuse_long_chain``.
+        """
+        for role in roles:
+            provider = AssumeRoleProvider(
+                role,
+                chain.broker.lease,
+                self.sts,
+                session_name=self.session_name,
+                chained=chain.broker.is_role,
+                refuse_long_chain=self.refuse_long_chain,
+            )
+            chain = LeaseChain((*chain.brokers, self.make(provider)))
+        return chain

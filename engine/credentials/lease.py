@@ -27,8 +27,19 @@ class BrokerLease(Lease):
     def remaining(self, credentials: Credentials) -> float:
         return self._broker.remaining(credentials)
 
+    def age(self, credentials: Credentials) -> float:
+        return self._broker.age(credentials)
+
     def report_expired(self, credentials: Credentials) -> None:
         self._broker.report_expired(credentials)
+
+    def report_worked(self, credentials: Credentials) -> None:
+        self._broker.report_worked(credentials)
+
+    async def renewed_after_denial(
+        self, credentials: Credentials, *, unknown_key: bool = False
+    ) -> bool:
+        return await self._broker.renewed_after_denial(credentials, unknown_key=unknown_key)
 
     def __repr__(self) -> str:
         return f"<BrokerLease of {self._broker!r}>"

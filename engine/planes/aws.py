@@ -9,8 +9,8 @@ from engine._aws.client import AnswerError, AwsClient
 from engine.config import Endpoints
 from engine.errors import S3Error
 from engine.planes.errors import s3_error
+from engine.planes.lease_rules import is_near_expiry, judge
 from engine.protocols import ChecksumAlgorithm, ControlPlane, Lease
-from engine.retry import EXPIRED_CODES
 from engine.types import Checksum, Credentials, ObjectInfo, PartReceipt, PutReceipt, S3Url, UploadId
 
 # Names of the checksum fields in S3's answers -> our names. The order is the order of trust.
@@ -24,9 +24,6 @@ _CHECKSUM_FIELDS = (
 _FIELD_OF = {name: field for field, name in _CHECKSUM_FIELDS}
 # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 MAX_DELETE = 1_000
-# Near the end of a lease a bare 400 on HEAD means "expired": S3 puts the code into a body
-# that HEAD does not have (reference D.11). Seconds.
-_NEAR_EXPIRY = 30.0
 
 
 @final
@@ -40,14 +37,14 @@ class AwsControlPlane(ControlPlane):
     async def _call(self, operation: str, url: S3Url, **parameters: Any) -> Any:
         credentials = await self._lease.ready()
         try:
-            return await self._client.call(operation, credentials, Bucket=url.bucket, **parameters)
+            answer = await self._client.call(
+                operation, credentials, Bucket=url.bucket, **parameters
+            )
         except AnswerError as error:
             code = error.error_code
             if operation == "head_object" and code == "400":
                 code = await self._code_behind_bare_400(credentials, url, code)
-            if code in EXPIRED_CODES:
-                self._lease.report_expired(credentials)
-            raise s3_error(
+            refused = s3_error(
                 operation.replace("_", " "),
                 url,
                 code=code,
@@ -55,12 +52,18 @@ class AwsControlPlane(ControlPlane):
                 message=error.text,
                 request_id=error.request_id,
                 headers=error.headers,
-            ) from None
+            )
+            if isinstance(refused, S3Error):
+                await judge(self._lease, credentials, refused)
+            raise refused from None
+
+        self._lease.report_worked(credentials)
+        return answer
 
     async def _code_behind_bare_400(self, credentials: Credentials, url: S3Url, code: str) -> str:
         """An answer to HEAD has no body, and so no code: near the end of the lease it means
         "expired"; far from it the same is asked by GET, whose error has one."""
-        if self._lease.remaining(credentials) < _NEAR_EXPIRY:
+        if is_near_expiry(self._lease, credentials):
             return "ExpiredToken"
         try:
             await self._client.call(

@@ -35,8 +35,8 @@ from engine.planes.answers import (
     object_info,
     refusal,
 )
+from engine.planes.lease_rules import judge
 from engine.protocols import ByteSink, ByteSource, ChecksumAlgorithm, Clock, DataPlane, Lease
-from engine.retry import EXPIRED_CODES
 from engine.threads import ThreadDoor
 from engine.types import (
     ByteRange,
@@ -195,6 +195,7 @@ class WirePlane(DataPlane):
                 headers = response.head.headers
                 if response.head.status not in (200, 206):
                     raise await self._refused(call, response)
+                self._worked(call)
                 length, total = check_span(url, response.head.status, headers, range)
                 check_etag(url, etag, headers)
                 info = object_info(url, headers, total)
@@ -249,6 +250,7 @@ class WirePlane(DataPlane):
             ) as response:
                 if response.head.status != 200:
                     raise await self._refused(call, response)
+                self._worked(call)
                 await response.read_small()
             headers = response.head.headers
             etag_of(call.url, headers)
@@ -342,6 +344,10 @@ class WirePlane(DataPlane):
         target = f"{call.target.path}?{call.query}" if call.query else call.target.path
         return build_request(call.method, target, headers)
 
+    def _worked(self, call: _Call) -> None:
+        if call.credentials is not None:
+            self._lease.report_worked(call.credentials)
+
     async def _refused(self, call: _Call, response: Response) -> EngineError:
         """The error for an answer that is not the success that was asked for."""
         try:
@@ -354,8 +360,8 @@ class WirePlane(DataPlane):
             date = date_of(headers, "date")
             if error.s3_code == "RequestTimeTooSkewed" and date is not None:
                 self._clock.learn(date)
-            if error.s3_code in EXPIRED_CODES and call.credentials is not None:
-                self._lease.report_expired(call.credentials)
+            if call.credentials is not None:
+                await judge(self._lease, call.credentials, error)
         return error
 
 

@@ -95,8 +95,13 @@ def test_credentials_that_are_missing_or_wrong_are_3(cli: Cli) -> None:
     cli.file("f")
     line = ("cp", "f", cli.url("f"), "--role-arn", cli.role_with("writer"))
     wrong = cli.run(*line, env={"AWS_SECRET_ACCESS_KEY": "x" * 40}).check_error(3, "C100")
-    assert "Check AWS_ACCESS_KEY_ID" in wrong.err
-    none = cli.run(*line, env={"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""})
+    assert "Check AWS_SECRET_ACCESS_KEY" in wrong.err
+    nowhere = {
+        "AWS_ACCESS_KEY_ID": "",
+        "AWS_SECRET_ACCESS_KEY": "",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    none = cli.run(*line, env=nowhere)
     none.check(3)
     assert "error[C10" in none.err and "  fix:  " in none.err
     long = cli.run(*line, "--session-duration", "12h").check_error(3, "C104")

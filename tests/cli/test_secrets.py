@@ -76,7 +76,7 @@ def test_failures_show_no_secret(cli: Cli) -> None:
     runs = cli.run_each(*cases)
     assert [done.code for done in runs] == list(cases.values())
     unknown = {"AWS_ACCESS_KEY_ID": "AKIA" + "X" * 16}
-    runs.append(cli.run("ls", cli.url(""), *role, *LOUD, env=unknown).check_error(3, "C100"))
+    runs.append(cli.run("ls", cli.url(""), *role, *LOUD, env=unknown).check_error(3, "C102"))
     check_no_secret(cli, runs, cli.env["AWS_SECRET_ACCESS_KEY"])
 
 

@@ -46,7 +46,7 @@ def s3(code: str, status: int = 400, **more: Any) -> S3Error:
         (RedirectRefused("x"), Verdict.FAIL),
         (ConnectionFailed("x"), Verdict.RETRY),
         (ChecksumMismatch("x"), Verdict.RETRY),
-        (SourceUnavailable("x"), Verdict.RETRY),
+        (SourceUnavailable("x"), Verdict.FAIL),  # the broker repeats
         (CredentialsExpired("x"), Verdict.FAIL),
         (UsageError("x"), Verdict.FAIL),
         (ValueError("x"), Verdict.FAIL),

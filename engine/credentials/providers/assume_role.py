@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Any, Protocol, final
+from typing import final
 
 from engine.credentials.role import MAX_CHAINED_DURATION, RoleSpec
+from engine.credentials.sts import Sts
 from engine.errors import CredentialsError, SourceExpired, UsageError
 from engine.protocols import CredentialProvider, Lease
 from engine.types import Credentials
-
-
-class Sts(Protocol):
-    """The one call that this provider needs."""
-
-    @abstractmethod
-    async def assume_role(self, caller: Credentials, parameters: Mapping[str, Any]) -> Credentials:
-        """Raises AssumeRoleDenied, RoleInvalid, SourceUnavailable (retryable), or
-        SourceExpired where the caller's own credentials are over."""
 
 
 @final
@@ -55,8 +45,11 @@ class AssumeRoleProvider(CredentialProvider):
         self._sts = sts
         self._duration = min(role.duration, MAX_CHAINED_DURATION) if chained else role.duration
         self._parameters = role.parameters(session_name, self._duration)
+        self._code_used = False
 
     async def fetch(self) -> Credentials:
+        if self._role.token_code is not None:
+            self._use_code()
         caller = await self._source.ready()
         try:
             return await self._assume(caller)
@@ -67,6 +60,15 @@ class AssumeRoleProvider(CredentialProvider):
             except CredentialsError:
                 raise expired from None  # the reason is the old set's end, not the search for more
             return await self._assume(fresh)
+
+    def _use_code(self) -> None:
+        if self._code_used:
+            raise CredentialsError(
+                f"the session of {self._role.arn} was opened with an MFA code, which works once",
+                fix="Let the source be a session that has MFA already (aws sts get-session-token), "
+                "or ask for a longer --session-duration",
+            )
+        self._code_used = True
 
     async def _assume(self, caller: Credentials) -> Credentials:
         return await self._sts.assume_role(caller, self._parameters)

@@ -18,8 +18,9 @@ from engine._wire.endpoint import Origin, parse_endpoint
 from engine._wire.http11 import build_request
 from engine._wire.pool import ConnectionPool
 from engine.clock import LoopClock
-from engine.config import Endpoints, Timeouts
-from engine.errors import ConnectionFailed, ProtocolError, SourceUnavailable
+from engine.config import Timeouts
+from engine.credentials.context import SourceContext
+from engine.errors import ConnectionFailed, ProtocolError, SourceMissing, SourceUnavailable
 from engine.protocols import CredentialProvider
 from engine.threads import ThreadDoor
 from engine.types import Credentials
@@ -102,14 +103,14 @@ class ImdsProvider(CredentialProvider):
         return f"instance role {self._role or '(unknown yet)'} (IMDSv2)"
 
 
-def from_environment(environ: Mapping[str, str], endpoints: Endpoints) -> ImdsProvider:
-    """Raises SourceUnavailable where AWS_EC2_METADATA_DISABLED says so."""
-    if environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
-        raise SourceUnavailable(
+def from_environment(context: SourceContext) -> ImdsProvider:
+    """The factory of ``ec2``. Raises SourceMissing where AWS_EC2_METADATA_DISABLED says so."""
+    if context.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
+        raise SourceMissing(
             "the instance metadata service is switched off by AWS_EC2_METADATA_DISABLED",
             fix="Unset it, or use another --source",
         )
-    return ImdsProvider(endpoints.imds or DEFAULT_ENDPOINT)
+    return ImdsProvider(context.endpoints.imds or DEFAULT_ENDPOINT)
 
 
 def _refusal(status: int, method: str, path: str) -> SourceUnavailable:

@@ -64,6 +64,17 @@ class FixedLease(Lease):
     def remaining(self, credentials: Credentials) -> float:
         return self.seconds
 
+    def age(self, credentials: Credentials) -> float:
+        return float("inf")
+
+    def report_worked(self, credentials: Credentials) -> None:
+        """Nothing to remember."""
+
+    async def renewed_after_denial(
+        self, credentials: Credentials, *, unknown_key: bool = False
+    ) -> bool:
+        return False
+
     def report_expired(self, credentials: Credentials) -> None:
         raise AssertionError("nothing expired")
 

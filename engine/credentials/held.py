@@ -1,0 +1,106 @@
+"""The set of credentials that a broker holds, with its instants on the loop's clock.
+
+What lives here: arithmetic of one set. What must not: when to call the provider (``broker.py``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from engine.config import RefreshPolicy
+from engine.types import Credentials
+
+# Expiration and Date have steps of one second, so the end is known to one second.
+CLOCK_STEP = 1.0
+# Denied requests in a row, with none that worked between them, that make a burst: a session
+# that was revoked is denied everything, a lacking permission denies one kind of request.
+DENIAL_BURST = 3
+
+_NEVER = float("inf")
+
+
+@dataclass(slots=True)
+class HeldSet:
+    """One set in use.
+
+    Attributes:
+        received_at: When it came.
+        renew_deadline: From here on it is renewed in the background.
+        mandatory_deadline: From here on requests wait for a renewal that is on its way.
+        safe_deadline: From here on it is not used any more.
+        reported: A server called it expired.
+        confirmed: The source stood by it after that.
+        worked_at: When a server last took a request signed with it.
+        denials: Requests denied since then.
+        of_denial: It was fetched because the one before was denied.
+    """
+
+    credentials: Credentials
+    received_at: float
+    renew_deadline: float
+    mandatory_deadline: float
+    safe_deadline: float
+    of_denial: bool = False
+    reported: bool = False
+    confirmed: bool = False
+    worked_at: float | None = None
+    denials: int = 0
+    told_stale: bool = False
+    told_expired: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        credentials: Credentials,
+        *,
+        sent_at: float,
+        now: float,
+        policy: RefreshPolicy,
+        random: Random,
+        recheck: float | None,
+        of_denial: bool = False,
+    ) -> HeldSet:
+        """Life is counted from the moment the request was *sent*: never too long."""
+        lifetime = credentials.lifetime
+        if lifetime is None:
+            again = _NEVER if recheck is None else now + recheck
+            return cls(credentials, now, again, _NEVER, _NEVER, of_denial)
+        end = sent_at + lifetime
+        jitter = 1 - random.uniform(0, policy.jitter)
+        safe = end - CLOCK_STEP
+        return cls(
+            credentials,
+            now,
+            renew_deadline=end - policy.advisory(lifetime) * jitter,
+            mandatory_deadline=min(safe, end - policy.mandatory(lifetime)),
+            safe_deadline=safe,
+            of_denial=of_denial,
+        )
+
+    def is_generation(self, credentials: Credentials) -> bool:
+        return self.credentials.generation == credentials.generation
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether a request takes it without a second thought."""
+        return not self.reported and now < self.mandatory_deadline
+
+    def is_safe(self, now: float) -> bool:
+        """Whether it may be used at all."""
+        return not self.reported and now < self.safe_deadline
+
+    def worked(self, now: float) -> None:
+        self.worked_at = now
+        self.denials = 0
+
+    def may_be_over(self, unknown_key: bool) -> bool:
+        """Whether a denial may mean more than a lacking permission.
+
+        Only once: a set that was fetched because of a denial and is denied too shows that
+        renewing does not help. A key that the server knows must be a session that worked.
+        """
+        if self.of_denial:
+            return False
+        return unknown_key or (
+            self.credentials.expires_at is not None and self.worked_at is not None
+        )
