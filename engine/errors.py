@@ -26,6 +26,7 @@
     `-- LoadError                  Redshift did not take the load                        exit 1
         |-- LoadRefused            seen before BEGIN; nothing was sent to Redshift       exit 2
         |-- DatabaseError          the database answered with an error
+        |   `-- LoginRefused       wrong user or password                                exit 3
         |-- CopyFailed             COPY refused rows or could not read; rolled back
         |-- CountMismatch          COPY loaded other files or rows than staged; rolled back
         `-- CommitUnknown          the answer to COMMIT was lost; never retried by itself  exit 4
@@ -261,6 +262,13 @@ class DatabaseError(LoadError):
         super().__init__(headline, fix=fix, sqlstate=sqlstate, **facts)
         self.sqlstate = sqlstate
         self.lost = lost
+
+
+class LoginRefused(DatabaseError):
+    """The database does not know the user, or the password is wrong."""
+
+    code = "L313"
+    exit_code = 3
 
 
 class CopyFailed(LoadError):

@@ -98,6 +98,7 @@ class AwsClient:
         except (failures.ConnectionError, failures.HTTPClientError) as error:
             raise ConnectionFailed(
                 f"{self._service} gave no answer to {operation} ({type(error).__name__})",
+                fix="Check the endpoint URL, the region, and the way to it",
                 endpoint=self._endpoint_url or self._endpoints.region,
             ) from None
         except ResponseParserError as error:

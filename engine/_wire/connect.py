@@ -18,6 +18,8 @@ from engine.config import Timeouts
 from engine.errors import ConnectionFailed, UsageError
 from engine.threads import ThreadDoor
 
+_UNREACHED = "Check the endpoint URL, the region, and the way to it (network, firewall)"
+
 
 @final
 class CertificateRefused(ConnectionFailed):
@@ -70,14 +72,18 @@ class Connector:
                 )
                 return connection
         except TimeoutError:
-            raise ConnectionFailed(f"timed out after {limit:g} s: connecting to {origin}") from None
+            raise ConnectionFailed(
+                f"timed out after {limit:g} s: connecting to {origin}", fix=_UNREACHED
+            ) from None
         except ssl.SSLCertVerificationError as error:
             raise CertificateRefused(
                 f"the certificate of {origin} was refused: {error.verify_message}",
                 fix="Check the endpoint's name, or give its authority by the CA bundle",
             ) from error
         except (OSError, ssl.SSLError) as error:
-            raise ConnectionFailed(f"could not connect to {origin}: {error}") from error
+            raise ConnectionFailed(
+                f"could not connect to {origin}: {error}", fix=_UNREACHED
+            ) from error
         except BaseException:
             for connection in made:
                 connection.abort()

@@ -93,10 +93,6 @@ def main(arguments: list[str] | None = None) -> None:
     except EngineError as error:
         print_error(error)
         status = error.exit_code
-    except BrokenPipeError:
-        # Nobody reads any more; closing quietly is what programs in a pipe do.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 128 + signal.SIGPIPE
     except OSError as error:
         print_error(EngineError(f"cannot write or read: {error.strerror or error}"))
         status = 1
@@ -117,6 +113,10 @@ def _unexpected(error: Exception) -> EngineError:
 
 
 def _stopped(number: int) -> int:
-    name = signal.Signals(number).name
-    click.echo(f"stopped ({name}): nothing unfinished is visible; run it again to go on", err=True)
+    if number != signal.SIGPIPE:  # that one is how programs in a pipe end
+        click.echo(
+            f"stopped ({signal.Signals(number).name}): what was finished stays, nothing "
+            "unfinished is visible; the same command starts from the beginning",
+            err=True,
+        )
     return 128 + number

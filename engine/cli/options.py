@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -178,6 +179,10 @@ class Session:
             return anyio.run(
                 _until_signal, self.engine, work, backend_options={"use_uvloop": _has_uvloop()}
             )
+        except BrokenPipeError:
+            # Nobody reads any more (`s3engine ls ... | head`); click would make it exit 1.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise Stopped(signal.SIGPIPE) from None
         finally:
             self.progress.close()
 

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 # where it is.
 LINE_EVERY = 10.0
 REDRAW_EVERY = 0.25
+# Failed objects that are named one by one.
+MAX_FAILURE_LINES = 25
 
 
 def print_error(error: EngineError) -> None:
@@ -116,7 +118,7 @@ class Progress:
             self._print_json(event)
             return
         if isinstance(event, ObjectFailed):
-            self._line(f"failed {event.path} -> {event.url}: {event.error}")
+            self._failure(event)
         elif isinstance(event, LeaseRenewed) and event.generation > 1:
             ends = f"{event.expires_at:%H:%M:%S}Z" if event.expires_at else "never"
             self._line(f"credentials renewed ({event.source}), end {ends}", detail=True)
@@ -168,6 +170,16 @@ class Progress:
         self.close()
         if not self.as_json and not self.quiet:
             click.echo(self.summary(), err=True)
+
+    def _failure(self, event: ObjectFailed) -> None:
+        """The first failures one by one; a thousand of one kind would hide all else."""
+        if self.failed == MAX_FAILURE_LINES + 1:
+            self._line("more failures are only counted; --json names them all")
+        if self.failed > MAX_FAILURE_LINES:
+            return
+        ends = [event.path, str(event.url)]
+        source, target = ends if event.operation == "upload" else reversed(ends)
+        self._line(f"failed {source} -> {target}: {event.error}")
 
     def _line(self, text: str, *, detail: bool = False) -> None:
         if self.quiet and detail:

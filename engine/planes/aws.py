@@ -42,8 +42,8 @@ class AwsControlPlane(ControlPlane):
             )
         except AnswerError as error:
             code = error.error_code
-            if operation == "head_object" and code == "400":
-                code = await self._code_behind_bare_400(credentials, url, code)
+            if operation == "head_object" and code in ("400", "404"):
+                code = await self._code_behind_bare(credentials, url, code)
             refused = s3_error(
                 operation.replace("_", " "),
                 url,
@@ -60,10 +60,10 @@ class AwsControlPlane(ControlPlane):
         self._lease.report_worked(credentials)
         return answer
 
-    async def _code_behind_bare_400(self, credentials: Credentials, url: S3Url, code: str) -> str:
-        """An answer to HEAD has no body, and so no code: near the end of the lease it means
-        "expired"; far from it the same is asked by GET, whose error has one."""
-        if is_near_expiry(self._lease, credentials):
+    async def _code_behind_bare(self, credentials: Credentials, url: S3Url, code: str) -> str:
+        """An answer to HEAD has no body, and so no code: near the end of the lease a 400 means
+        "expired"; else the same is asked by GET, whose error has one."""
+        if code == "400" and is_near_expiry(self._lease, credentials):
             return "ExpiredToken"
         try:
             await self._client.call(

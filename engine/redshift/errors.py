@@ -27,6 +27,7 @@ class Kind(enum.Enum):
     MISSING_FILE = "missing_file"
     SERIALIZATION = "serialization"
     NO_TABLE = "no_table"
+    NO_COLUMN = "no_column"
     DENIED = "denied"
     CANCELLED = "cancelled"
     LOST = "lost"
@@ -78,8 +79,13 @@ _MEANINGS = {
         ),
         Meaning(
             Kind.NO_TABLE,
-            "the table or one of its columns does not exist",
+            "the table does not exist",
             "Create it first, and name it with its schema",
+        ),
+        Meaning(
+            Kind.NO_COLUMN,
+            "the table has no column of this name",
+            "Compare --columns with the table's columns",
         ),
         Meaning(
             Kind.DENIED,
@@ -102,7 +108,7 @@ _MEANINGS = {
 
 _BY_SQLSTATE = {
     UNDEFINED_TABLE: Kind.NO_TABLE,
-    "42703": Kind.NO_TABLE,
+    "42703": Kind.NO_COLUMN,
     "3F000": Kind.NO_TABLE,
     INSUFFICIENT_PRIVILEGE: Kind.DENIED,
     "57014": Kind.CANCELLED,

@@ -21,12 +21,13 @@ async def copy_failed(
     request: LoadRequest,
     plan: StagePlan,
     error: DatabaseError,
+    query_id: int | None,
     rejected: tuple[RejectedRow, ...],
     threads: ThreadDoor,
 ) -> CopyFailed:
     """The error of a COPY that was rolled back; rows without their line get it from the file."""
     meaning = classify(error)
-    query_id = _number(error.facts.get("query_id"))
+    query_id = query_id or _number(error.facts.get("query_id"))
     if not rejected:
         return CopyFailed(
             f"COPY {request.table} stopped: {meaning.cause}; rolled back, table unchanged",
@@ -42,11 +43,12 @@ async def copy_failed(
     whole = [await _with_line(row, files.get(row.url), threads) for row in rejected]
     first = whole[0]
     source = files.get(first.url)
+    limit = request.options.max_errors
+    accepted = f"MAXERROR {limit} accepts {limit - 1}" if limit else "MAXERROR 0"
     more = " or more" if len(whole) == MAX_REJECTED else ""
     rows = f"{len(whole)}{more} bad row{'s' if len(whole) > 1 else ''}"
     return CopyFailed(
-        f"COPY {request.table} stopped: {rows}, MAXERROR {request.options.max_errors}; "
-        "rolled back, table unchanged",
+        f"COPY {request.table} stopped: {rows}, {accepted}; rolled back, table unchanged",
         rejected=tuple(whole),
         query_id=query_id,
         fix=meaning.fix if meaning.kind is Kind.BAD_ROWS else "",
@@ -55,7 +57,7 @@ async def copy_failed(
         column=f"{first.column} {first.column_type}".strip(),
         position=first.position,
         value=first.masked_value,
-        reason=f"{first.code}: {first.reason}",
+        reason=f"{first.code}: {first.masked_reason}",
         staged=first.url,
         staged_files=plan.folder,
         manifest=plan.manifest_url,

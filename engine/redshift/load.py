@@ -152,6 +152,7 @@ def _report(
     unswept: str,
     seconds: float,
 ) -> LoadReport:
+    empty = "" if plan.rows else "the files hold no rows; nothing was added to the table"
     unread = "" if loaded.files_compared else "file names not compared: load history is hidden"
     return LoadReport(
         load_id=request.load_id,
@@ -166,5 +167,5 @@ def _report(
         copy_id=loaded.query_id,
         seconds=seconds,
         kept_stage=keep or bool(unswept),
-        warnings=tuple(text for text in (unread, unswept) if text),
+        warnings=tuple(text for text in (empty, unread, unswept) if text),
     )

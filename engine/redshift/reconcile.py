@@ -15,6 +15,7 @@ https://docs.aws.amazon.com/redshift/latest/dg/SYS_LOAD_DETAIL.html
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -84,6 +85,10 @@ _REJECTED = {
 }
 
 
+# "Invalid digit, Value 'x', Pos 0, Type: Integer"
+_QUOTED_VALUE = re.compile(r"Value '(.*?)'(?=,|$)", re.DOTALL)
+
+
 @dataclass(frozen=True, slots=True)
 class RejectedRow:
     """One row that COPY refused. Prints with its value masked: it is somebody's data.
@@ -106,25 +111,30 @@ class RejectedRow:
     value: str | None = field(repr=False)
     raw_line: str | None = field(repr=False)
     code: int
-    reason: str
+    reason: str = field(repr=False)
 
     @property
     def masked_value(self) -> str:
         """``1.2**`` for ``1.2.3``; empty where the view has no value."""
         return mask_value(self.value) if self.value is not None else ""
 
+    @property
+    def masked_reason(self) -> str:
+        """Redshift quotes the value, or a piece of it, in some reasons."""
+        return _QUOTED_VALUE.sub(lambda found: f"Value '{mask_value(found[1])}'", self.reason)
+
     def __str__(self) -> str:
-        return self._text(self.masked_value)
+        return self._text(self.masked_value, self.masked_reason)
 
     def show(self) -> str:
         """The row with its value as it was."""
-        return self._text(self.value or "")
+        return self._text(self.value or "", self.reason)
 
-    def _text(self, value: str) -> str:
+    def _text(self, value: str, reason: str) -> str:
         shown = f', value "{value}"' if value else ""
         return (
             f"{self.url} line {self.line:,}, column {self.column} {self.column_type}, "
-            f"position {self.position}{shown}: {self.code} {self.reason}"
+            f"position {self.position}{shown}: {self.code} {reason}"
         )
 
 

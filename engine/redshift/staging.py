@@ -139,7 +139,8 @@ def _check_file(path: Path) -> LocalFile:
     except OSError as error:
         raise LoadRefused(f"{path} cannot be loaded", reason=error.strerror) from error
     if not stat.S_ISREG(found.st_mode):
-        raise LoadRefused(f"{path} is not a regular file")
+        fix = f"Name its files: '{path}/*'" if stat.S_ISDIR(found.st_mode) else ""
+        raise LoadRefused(f"{path} is not a regular file", fix=fix)
     if path.suffix.lower() in _OTHER_COMPRESSION:
         raise LoadRefused(f"{path} is compressed in a way that is not supported", fix="Use gzip")
     return LocalFile(path, Fingerprint.of(found), path.suffix.lower() == _GZIP)

@@ -94,8 +94,8 @@ async def run_transaction(
         )
     except DatabaseError as error:
         await _roll_back(executor)
-        rejected = await _rejected(executor, history, before, error)
-        raise await copy_failed(request, plan, error, rejected, threads) from error
+        query_id, rejected = await _rejected(executor, history, before, error)
+        raise await copy_failed(request, plan, error, query_id, rejected, threads) from error
     except CountMismatch as error:
         await _roll_back(executor)
         raise count_mismatch(request, plan, error) from None
@@ -184,13 +184,14 @@ async def _roll_back(executor: Executor) -> None:
 
 async def _rejected(
     executor: Executor, history: History, before: int, error: DatabaseError
-) -> tuple[RejectedRow, ...]:
-    """The rows that the failed COPY refused, as far as they can be had; never a failure."""
+) -> tuple[int | None, tuple[RejectedRow, ...]]:
+    """The failed COPY's id and the rows that it refused, as far as they can be had; never a
+    failure."""
     if error.lost:
-        return ()
+        return None, ()
     with anyio.move_on_after(_HISTORY_SECONDS), contextlib.suppress(DatabaseError):
         last = await last_copy(executor)
         # A COPY refused at once (no table, no right) leaves the id of the one before it.
         if last.query_id not in (before, NO_COPY):
-            return await rejected_rows(executor, history, last.query_id)
-    return ()
+            return last.query_id, await rejected_rows(executor, history, last.query_id)
+    return None, ()

@@ -75,7 +75,7 @@ def check_target(target: Path) -> None:
         )
     try:
         mode = target.lstat().st_mode
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     if not stat.S_ISREG(mode):
         what = "a symbolic link" if stat.S_ISLNK(mode) else "a device, pipe or socket"
@@ -119,7 +119,11 @@ def _unsafe(relative: str, reason: str) -> UnsafeKey:
 
 def _open_partial(target: Path, size: int) -> PartialFile:
     check_target(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        taken = next(path for path in target.parents if path.exists())
+        raise TransferError(f"cannot write {target}: {taken} is a file") from None
     temporary = target.parent / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 
 import pytest
 
 from engine.types import MiB
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, program
 
 pytestmark = pytest.mark.slow
 
@@ -209,3 +211,41 @@ def test_an_empty_prefix_is_no_success(cli: Cli) -> None:
     """A prefix with a typing error must not look like a job that is done."""
     done = cli.run("cp", cli.url("typo/"), "out/").check(1)
     assert "nothing to copy" in done.err
+
+
+def test_a_reader_that_goes_away_ends_the_listing_quietly(cli: Cli) -> None:
+    """``ls | head -1``: exit as SIGPIPE would, no message."""
+    cli.aws.gate.put_object(cli.bucket, "a", b"")
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*program(), "ls", cli.url("")],
+        cwd=cli.home,
+        env=cli.env,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        timeout=30,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_a_bucket_that_is_not_there_is_named(cli: Cli) -> None:
+    """HEAD has no body, so the code is asked for by GET."""
+    done = cli.run("cp", "s3://no-such-bucket/key", "f").check_error(1, "T112")
+    assert "NoSuchBucket" in done.err and "Check the bucket's name" in done.err
+
+
+def test_a_download_below_a_file_says_which_file(cli: Cli) -> None:
+    cli.aws.gate.put_object(cli.bucket, "a", b"x")
+    cli.file("taken")
+    done = cli.run("cp", cli.url("a"), "taken/a").check(1)
+    assert "cannot write taken/a: taken is a file" in done.err
+
+
+def test_failures_of_a_kind_are_named_up_to_a_limit(cli: Cli) -> None:
+    for number in range(40):
+        cli.file(f"t/{number}")
+    done = cli.run("cp", "t/", "s3://no-such-bucket/t/").check(1)
+    assert done.err.count("failed t/") == 25
+    assert "more failures are only counted" in done.err and "39 more failed" in done.err

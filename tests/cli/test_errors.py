@@ -138,7 +138,7 @@ def test_listing_and_deleting_say_what_they_found(cli: Cli) -> None:
         (1, cli.url("q"), 0),
     ]
     done = cli.run("rm", cli.url("p/a"), cli.url("q")).check(0)
-    assert (done.out, done.err) == ("", "deleted 2\n")
+    assert (done.out, done.err) == ("", "deleted 2 (S3 does not say which of them existed)\n")
     assert cli.keys() == []
 
 
@@ -163,7 +163,10 @@ def test_a_mistake_of_ours_is_no_traceback(
         app.main(["ls"])
 
 
-@pytest.mark.parametrize("error", [EngineError, *EngineError.__subclasses__(), CommitUnknown])
+_KINDS = [kind for kind in EngineError.__subclasses__() if kind.__module__ == "engine.errors"]
+
+
+@pytest.mark.parametrize("error", [EngineError, *_KINDS, CommitUnknown])
 def test_the_exit_code_is_the_one_of_the_error(
     error: type[EngineError], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

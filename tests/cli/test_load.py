@@ -67,7 +67,7 @@ def test_a_bad_row_rolls_back_and_is_shown_with_its_value_masked(loader: Loader)
         for name in ("00001-good.csv", "00002-bad1.csv", "manifest.json")
     ]
     shown = loader.load("bad1.csv", "--show-values").check_error(1, "L311")
-    assert "value of line 2: '1.2.3'" in shown.err
+    assert "  value:       '1.2.3'\n" in shown.err
     assert loader.rows() == []
 
 
@@ -91,7 +91,8 @@ def test_max_errors_is_the_number_of_bad_rows_that_are_passed_over(loader: Loade
 def test_a_wrong_password_is_known_before_a_byte_moves(loader: Loader) -> None:
     """Staging may take hours; a login that cannot work must not cost them."""
     loader.cli.env["S3ENGINE_DB_PASSWORD"] = "Canary-wrong-1"
-    done = loader.load(good(loader)).check_error(1, "L310")
+    done = loader.load(good(loader)).check_error(3, "L313")
+    assert "Check S3ENGINE_DB_USER and S3ENGINE_DB_PASSWORD" in done.err
     assert "Canary-wrong" not in done.text and "staged files" not in done.err
     assert loader.staged() == []
 

@@ -108,7 +108,7 @@ def test_loads_show_no_secret(loader: Loader) -> None:
     refused = cli.run_each(
         *(("load", *loader.line(good, "--database", url, *LOUD)) for url in urls)
     )
-    assert [done.code for done in refused] == [1, 2]
+    assert [done.code for done in refused] == [3, 2]
     check_no_secret(cli, [*runs, *refused], redshift.password, wrong)
 
 

@@ -120,7 +120,7 @@ def command(files: tuple[str, ...], show_values: bool, **flags: Any) -> None:
         report = session.run(work)
     except CopyFailed as error:
         if show_values:
-            _show_values(error)
+            _unmask(error)
         raise
     except Stopped:
         click.echo(f"staged files, if any, are kept under {flags['staging']}", err=True)
@@ -148,10 +148,18 @@ def _expand(files: tuple[str, ...]) -> list[Path]:
     return found
 
 
-def _show_values(error: CopyFailed) -> None:
-    for row in error.rejected:
-        value = getattr(row, "value", "")
-        click.echo(f"  value of line {getattr(row, 'line', '?')}: {value!r}", err=True)
+def _unmask(error: CopyFailed) -> None:
+    """Put the values of refused rows, as they are, where the error has them masked."""
+    from engine.redshift import RejectedRow
+
+    rows = [row for row in error.rejected if isinstance(row, RejectedRow)]
+    if not rows:
+        return
+    first = rows[0]
+    shown = {"value": repr(first.value), "reason": f"{first.code}: {first.reason}"}
+    error.facts = {**error.facts, **shown}
+    for row in rows[1:]:
+        error.add_note(row.show())
 
 
 def _print_report(report: Any, *, as_json: bool) -> None:

@@ -29,4 +29,4 @@ def command(urls: tuple[str, ...], **flags: Any) -> None:
     session = Session(flags)
     count = session.run(lambda: session.engine.delete(targets))
     if not flags["quiet"]:
-        click.echo(f"deleted {count}", err=True)
+        click.echo(f"deleted {count} (S3 does not say which of them existed)", err=True)

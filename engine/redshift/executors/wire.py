@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, final
 
 import anyio
 
-from engine.errors import DatabaseError, LoadRefused
+from engine.errors import DatabaseError, LoadRefused, LoginRefused
 from engine.protocols import Executor
 from engine.redact import redact
 from engine.redshift.jdbc import JdbcUrl
@@ -45,6 +45,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 # A lost connection as the server words it: shutdown, crash, not ready; class 08 is the driver's.
 _LOST_STATES = ("57P01", "57P02", "57P03")
 _LOST_CLASS = "08"
+_LOGIN_CLASS = "28"
 _FATAL = ("FATAL", "PANIC")
 
 # Lines of the DETAIL block that Redshift adds to errors of COPY.
@@ -215,7 +216,13 @@ async def _attempt(
     except OSError as error:
         # Their text holds addresses and reasons of the operating system, nothing of ours.
         reason = redact(str(error)) or type(error).__name__
-        return DatabaseError("the database cannot be reached", lost=True, reason=reason)
+        return DatabaseError(
+            "the database cannot be reached",
+            lost=True,
+            fix="Check host and port, that the cluster lets this machine in, and its TLS "
+            "(?ssl=false in the URL only for a test double)",
+            reason=reason,
+        )
     except Exception as error:
         # The driver's own trouble: whether the statement ran is unknown, so it counts as lost.
         return DatabaseError(
@@ -233,6 +240,13 @@ def _server_error(error: PostgresError, secrets: tuple[str, ...], shown: str) ->
     message = _scrub(str(error.args[0] if error.args else ""), secrets)
     detail = _scrub(str(getattr(error, "detail", None) or ""), secrets)
     lines = dict(_DETAIL.findall(detail))
+    if sqlstate.startswith(_LOGIN_CLASS):
+        return LoginRefused(
+            message or "the login was refused",
+            sqlstate=sqlstate,
+            fix="Check S3ENGINE_DB_USER and S3ENGINE_DB_PASSWORD, or UID and PWD in the URL",
+            statement=shown,
+        )
     return DatabaseError(
         message or "the database refused the statement",
         sqlstate=sqlstate,
