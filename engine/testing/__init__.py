@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from engine.testing.aws import AwsDouble as AwsDouble
+    from engine.testing.container import ContainerDouble as ContainerDouble
     from engine.testing.faults import FaultPlan as FaultPlan
     from engine.testing.gate import Gate as Gate
     from engine.testing.gate_log import LoggedRequest as LoggedRequest
@@ -22,13 +23,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AwsDouble": "engine.testing.aws",
+    "ContainerDouble": "engine.testing.container",
     "FaultPlan": "engine.testing.faults",
     "Gate": "engine.testing.gate",
     "ImdsDouble": "engine.testing.imds",
     "LoggedRequest": "engine.testing.gate_log",
 }
 
-__all__ = ["AwsDouble", "FaultPlan", "Gate", "ImdsDouble", "LoggedRequest"]
+__all__ = ["AwsDouble", "ContainerDouble", "FaultPlan", "Gate", "ImdsDouble", "LoggedRequest"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,4 +1,4 @@
-"""AWS for tests: moto, the gate and, when asked for, an instance metadata service.
+"""AWS for tests: moto, the gate and, when asked for, the local credential services.
 
 What lives here: putting them together and taking them apart. What must not: their behaviour.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from engine.testing.container import ContainerDouble
 from engine.testing.gate import Gate
 from engine.testing.gate_iam import AccessKey
 from engine.testing.imds import ImdsDouble
@@ -66,6 +67,7 @@ class AwsDouble:
         self._ssl = ssl_context
         self._log_path = log_path
         self._imds: ImdsDouble | None = None
+        self._container: ContainerDouble | None = None
         self._stack = contextlib.ExitStack()
 
     def __repr__(self) -> str:
@@ -105,7 +107,7 @@ class AwsDouble:
 
     def stop(self) -> None:
         """Stop everything that was started. Safe to call twice."""
-        self._imds = None
+        self._imds = self._container = None
         self._stack.close()
 
     def reset(self) -> None:
@@ -113,6 +115,8 @@ class AwsDouble:
         self.gate.reset()
         if self._imds is not None:
             self._imds.reset()
+        if self._container is not None:
+            self._container.reset()
         self.admin = self._new_admin()
 
     @property
@@ -126,6 +130,13 @@ class AwsDouble:
         if self._imds is None:
             self._imds = self._stack.enter_context(ImdsDouble(self.gate, region=self.region))
         return self._imds
+
+    @property
+    def container(self) -> ContainerDouble:
+        """The credentials endpoint of a container; started at first use."""
+        if self._container is None:
+            self._container = self._stack.enter_context(ContainerDouble(self.gate))
+        return self._container
 
     def request(
         self,

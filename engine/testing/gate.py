@@ -1,7 +1,7 @@
 """The gate: AWS's rules in front of a plain moto.
 
-What lives here: the server's life, the way of a request through the gate's files, and the calls
-by which a test sets the scene and looks at what happened. What must not: a rule of S3 or STS.
+What lives here: the server's life and the way of a request through the gate's files. What must
+not: a rule of S3 or STS, or the calls by which a test sets the scene (gate_scene).
 
 Theory of operation: one thread with one event loop serves all connections. A request is named,
 its caller authenticated, faults that are due are met, permission is checked, the body is read
@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -25,18 +23,17 @@ import aiohttp
 from aiohttp import web
 
 from engine.errors import EngineError, UsageError
-from engine.testing import gate_checksum as checksum
 from engine.testing import gate_s3, gate_s3_multipart, gate_sts
 from engine.testing.faults import FaultPlan
 from engine.testing.gate_answer import Answer, Dropped, drop, send
-from engine.testing.gate_direct import MotoClient, OpenUpload
+from engine.testing.gate_direct import MotoClient
 from engine.testing.gate_errors import AwsError
 from engine.testing.gate_exchange import Exchange
 from engine.testing.gate_forward import Forwarder
-from engine.testing.gate_iam import AccessKey, Accounts, Grant, Role
+from engine.testing.gate_iam import Accounts
 from engine.testing.gate_link import Link
 from engine.testing.gate_log import RequestLog
-from engine.types import Credentials
+from engine.testing.gate_scene import Scene
 
 START_TIMEOUT = 10.0
 STOP_TIMEOUT = 5.0
@@ -64,7 +61,7 @@ class GateFailed(EngineError):
     code = "X003"
 
 
-class Gate:
+class Gate(Scene):
     """S3 and STS on one port of 127.0.0.1. A context manager.
 
     Args:
@@ -158,8 +155,8 @@ class Gate:
         self._store.checksums.clear()
         self.clock_offset = 0.0
         self.bandwidth = None
-        self.sts_delay = self.sts_fail_rate = 0.0
-        self.deny_sts(None)
+        self.expired_as = "ExpiredToken"
+        self._sts.reset()
         self.log.clear()
 
     @property
@@ -171,131 +168,6 @@ class Gate:
     def open_connections(self) -> int:
         """Connections that clients hold open now."""
         return len(self._server.connections) if self._server is not None else 0
-
-    def now(self) -> datetime:
-        """The gate's clock."""
-        return datetime.now(UTC) + timedelta(seconds=self.clock_offset)
-
-    # -- the scene -----------------------------------------------------------------------------
-
-    def add_user(self, account: str, name: str, *, allow: Iterable[Grant] = ()) -> AccessKey:
-        """A user with a key. ``allow`` are pairs of action glob and resource glob."""
-        return self.accounts.add_user(account, name, allow)
-
-    def add_role(
-        self,
-        account: str,
-        name: str,
-        *,
-        trust: Iterable[str] = (),
-        external_id: str | None = None,
-        max_duration: int = 3600,
-        session_lifetime: float | None = None,
-        allow: Iterable[Grant] = (),
-    ) -> str:
-        """Add or replace a role; its ARN.
-
-        Args:
-            account: Twelve digits.
-            name: The role's name, with a path if it has one.
-            trust: ARNs of users, roles, sessions or account roots, account ids, services, ``*``.
-            external_id: The value of the sts:ExternalId condition, or None for no condition.
-            max_duration: MaxSessionDuration in seconds.
-            session_lifetime: Seconds that sessions really live, at least 5, whatever is asked.
-            allow: Pairs of action glob and resource glob.
-        """
-        arn = f"arn:aws:iam::{account}:role/{name}"
-        grants = tuple(allow)
-        role = Role(arn, tuple(trust), grants, external_id, max_duration, session_lifetime)
-        self.accounts.add_role(role)
-        return arn
-
-    def create_bucket(self, name: str, account: str) -> None:
-        """A bucket that belongs to ``account``."""
-        self._moto.create_bucket(name)
-        self.accounts.set_owner(name, account)
-
-    def instance_session(self, role_arn: str, lifetime: float) -> Credentials:
-        """What EC2 hands to an instance with this role. Roles assumed with it are chained."""
-        return self.service_session(role_arn, "ec2.amazonaws.com", "i-0123456789abcdef0", lifetime)
-
-    def service_session(
-        self, role_arn: str, service: str, session_name: str, lifetime: float
-    ) -> Credentials:
-        """A session that an AWS service gets for itself; the role must trust the service."""
-        return self.accounts.service_session(role_arn, service, session_name, lifetime, self.now())
-
-    def revoke_sessions(self, role_arn: str) -> int:
-        """Answer AccessDenied to all sessions of a role that exist now. Returns how many."""
-        return self.accounts.revoke(role_arn)
-
-    def expire_sessions(self, role_arn: str) -> int:
-        """End all sessions of a role now, before their Expiration. Returns how many."""
-        return self.accounts.expire(role_arn, self.now())
-
-    def deny_sts(self, error_code: str | None) -> None:
-        """Refuse every AssumeRole with this code from now on; None ends it."""
-        self._sts.denied_with = error_code
-
-    @property
-    def sts_delay(self) -> float:
-        """Seconds that STS takes for every answer."""
-        return self._sts.delay
-
-    @sts_delay.setter
-    def sts_delay(self, seconds: float) -> None:
-        self._sts.delay = seconds
-
-    @property
-    def sts_fail_rate(self) -> float:
-        """Share of AssumeRole calls, 0 to 1, that end with InternalFailure."""
-        return self._sts.fail_rate
-
-    @sts_fail_rate.setter
-    def sts_fail_rate(self, rate: float) -> None:
-        self._sts.fail_rate = rate
-
-    @property
-    def random(self) -> random.Random:
-        """What ``sts_fail_rate`` draws from; set a seeded one."""
-        return self._sts.random
-
-    @random.setter
-    def random(self, source: random.Random) -> None:
-        self._sts.random = source
-
-    @property
-    def bandwidth(self) -> int | None:
-        """Bytes a second that all connections share, both directions; None for no limit."""
-        return self._link.bandwidth
-
-    @bandwidth.setter
-    def bandwidth(self, bytes_per_second: int | None) -> None:
-        self._link.bandwidth = bytes_per_second
-
-    # -- what is stored, past the gate ---------------------------------------------------------
-
-    def put_object(self, bucket: str, key: str, data: bytes) -> str:
-        """Store an object without a request in the log; its ETag."""
-        etag = self._moto.put_object(bucket, key, data)
-        digest = checksum.new_digest(checksum.DEFAULT)
-        digest.update(data)
-        value = checksum.encode(digest.digest())
-        stored = checksum.StoredChecksum(checksum.DEFAULT, value, checksum.FULL_OBJECT, etag)
-        self._store.remember(bucket, key, stored)
-        return etag
-
-    def get_object(self, bucket: str, key: str) -> bytes:
-        """The stored bytes."""
-        return self._moto.get_object(bucket, key)
-
-    def list_keys(self, bucket: str, prefix: str = "") -> list[str]:
-        """The stored keys in S3's order."""
-        return self._moto.list_keys(bucket, prefix)
-
-    def open_uploads(self, bucket: str) -> list[OpenUpload]:
-        """Multipart uploads that were neither completed nor aborted."""
-        return self._moto.open_uploads(bucket)
 
     # -- the server ----------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from aiohttp import web
 
 from engine.testing import sigv4
-from engine.testing.gate_errors import AwsError
+from engine.testing.gate_errors import AwsError, BareError
 from engine.testing.gate_iam import Accounts, KeyRecord
 
 MAX_SKEW_SECONDS = 900.0  # S3 allows 15 minutes
@@ -20,10 +20,10 @@ MAX_SKEW_SECONDS = 900.0  # S3 allows 15 minutes
 def authenticate_s3(
     request: web.BaseRequest, accounts: Accounts, region: str | None, now: datetime
 ) -> KeyRecord:
-    """The key that signed an S3 request.
+    """The key that signed an S3 request; whether it has ended is not looked at.
 
     Raises:
-        AwsError: It is unsigned, wrongly signed, too late, or its session has ended.
+        AwsError: It is unsigned, wrongly signed, or too late.
     """
     header = request.headers.get("Authorization")
     if header is None:
@@ -47,9 +47,24 @@ def authenticate_s3(
     _check_signature(request, authorization, record, payload_hash, timestamp)
     if request.headers.get("X-Amz-Security-Token") != record.session_token:
         raise AwsError("InvalidToken")
-    if record.expires_at is not None and now >= record.expires_at:
-        raise AwsError("ExpiredToken")
     return record
+
+
+def refuse_ended_s3(record: KeyRecord, now: datetime, expired_as: str) -> None:
+    """Refuse a session that has ended.
+
+    Args:
+        record: Who signed.
+        now: The gate's clock.
+        expired_as: The error code to do it with, or empty for a bare 400: AWS says ExpiredToken,
+            other stores AccessDenied or nothing.
+
+    Raises:
+        AwsError: It has ended.
+    """
+    if record.expires_at is None or now < record.expires_at:
+        return
+    raise AwsError(expired_as) if expired_as else BareError("ExpiredToken", status=400)
 
 
 def authenticate_sts(
@@ -59,7 +74,14 @@ def authenticate_sts(
     region: str | None,
     now: datetime,
 ) -> KeyRecord:
-    """The key that signed an STS request; ``payload_hash`` is the SHA-256 of its body.
+    """The key that signed an STS request; whether it has ended is not looked at.
+
+    Args:
+        request: As it came.
+        payload_hash: The SHA-256 of its body.
+        accounts: The keys.
+        region: The only Region whose signatures are accepted; None accepts every one.
+        now: The gate's clock.
 
     Raises:
         AwsError: As for S3, in STS's words.
@@ -85,14 +107,20 @@ def authenticate_sts(
         raise
     if request.headers.get("X-Amz-Security-Token") != record.session_token:
         raise AwsError("InvalidClientTokenId")
-    if record.revoked:
-        raise AwsError("AccessDenied", "The session was revoked", status=403)
+    return record
+
+
+def refuse_ended_sts(record: KeyRecord, now: datetime) -> None:
+    """Refuse a session that has ended, in STS's words.
+
+    Raises:
+        AwsError: It has ended.
+    """
     if record.expires_at is not None and now >= record.expires_at:
         # The model says 400; STS itself was seen to answer 403.
         raise AwsError(
             "ExpiredToken", "The security token included in the request is expired", status=403
         )
-    return record
 
 
 def _parse(header: str, service: str, region: str | None) -> sigv4.Authorization:

@@ -18,6 +18,15 @@ _KNOWN: Mapping[str, tuple[int, str]] = {
     "BadDigest": (400, "The checksum you specified did not match what we received."),
     "EntityTooSmall": (400, "Your proposed upload is smaller than the minimum allowed size"),
     "ExpiredToken": (400, "The provided token has expired."),
+    "ExpiredTokenException": (
+        400,
+        "The web identity token that was passed is expired or is not valid.",
+    ),
+    "IDPCommunicationError": (
+        400,
+        "The identity provider could not be reached to verify the token.",
+    ),
+    "IDPRejectedClaim": (403, "The identity provider reported that authentication failed."),
     "IncompleteBody": (400, "The request body terminated unexpectedly"),
     "InternalError": (500, "We encountered an internal error. Please try again."),
     "InternalFailure": (500, "The request processing has failed because of an unknown error."),
@@ -26,6 +35,7 @@ _KNOWN: Mapping[str, tuple[int, str]] = {
         "The AWS Access Key Id you provided does not exist in our records.",
     ),
     "InvalidClientTokenId": (403, "The security token included in the request is invalid."),
+    "InvalidIdentityToken": (400, "The token that was passed could not be validated."),
     "InvalidPart": (400, "One or more of the specified parts could not be found."),
     "InvalidPartOrder": (400, "The list of parts was not in ascending order."),
     "InvalidRequest": (400, "Invalid request."),
@@ -84,6 +94,10 @@ class AwsError(Exception):
         self.status = usual_status if status is None else status
         self.headers = dict(headers or {})
         self.fields = fields
+
+
+class BareError(AwsError):
+    """An error that the client sees only the status of, whatever the verb."""
 
 
 def s3_document(error: AwsError, resource: str, request_id: str) -> bytes:

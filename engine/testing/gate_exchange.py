@@ -96,6 +96,8 @@ class Exchange:
     bytes_out: int = 0
     request_id: str = field(default_factory=lambda: secrets.token_hex(8).upper())
     new_upload_id: str = ""
+    parameters: Mapping[str, str] | None = None
+    issued_key_id: str = ""
 
     @property
     def upload_id(self) -> str:
@@ -162,4 +164,8 @@ class Exchange:
             fault=",".join(fault.kind for fault in self.faults),
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
+            service="s3" if self.parameters is None else "sts",
+            expires_at=self.record.told_until if self.record else None,
+            issued_key_id=self.issued_key_id,
+            parameters=self.parameters or {},
         )

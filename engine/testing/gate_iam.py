@@ -1,101 +1,58 @@
 """Accounts as the gate keeps them: users, roles, access keys, sessions, who may do what.
 
-What lives here: state and decisions, behind one lock, because tests change it from their thread
-while the gate serves. What must not: HTTP, XML, or how a signature is computed.
+What lives here: the state, behind one lock, because tests change it from their thread while
+the gate serves. What must not: HTTP, XML, how a signature is computed, or whom a role trusts
+(gate_principals).
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import secrets
 import string
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import datetime, timedelta
-from fnmatch import fnmatchcase
 
 from engine.errors import UsageError
+from engine.testing.gate_principals import (
+    NO_TRAITS,
+    AccessKey,
+    FederatedTrust,
+    Grant,
+    KeyRecord,
+    Principal,
+    Role,
+    SessionTraits,
+    account_of,
+    may_assume,
+)
 from engine.types import Credentials
 
-Grant = tuple[str, str]
-"""An action glob (``s3:GetObject``, ``PutObject``, ``sts:AssumeRole``) and a resource glob: a
-bucket, ``bucket/key``, or the ARN of a role."""
+__all__ = [
+    "AccessKey",
+    "Accounts",
+    "FederatedTrust",
+    "Grant",
+    "KeyRecord",
+    "Principal",
+    "Role",
+    "SessionTraits",
+    "account_of",
+    "may_assume",
+]
 
 MIN_SESSION_LIFETIME = 5.0  # Expiration has steps of 1 s, so shorter ones would be noise
 _ID_ALPHABET = string.ascii_uppercase + "234567"
 _TOKEN_BYTES = 300  # real tokens have several hundred characters and no documented limit
-
-
-@dataclass(frozen=True, slots=True)
-class AccessKey:
-    """A user's long-term key."""
-
-    arn: str
-    access_key_id: str
-    secret_access_key: str = field(repr=False)
-
-    @property
-    def credentials(self) -> Credentials:
-        """The key as the engine's value."""
-        return Credentials(self.access_key_id, self.secret_access_key)
-
-
-@dataclass(frozen=True, slots=True)
-class Role:
-    """A role and its trust policy.
-
-    Attributes:
-        trust: ARNs of users, roles and account roots, account ids, service names, or ``*``.
-        external_id: What sts:ExternalId must equal, or None for no condition.
-        max_duration: MaxSessionDuration in seconds.
-        session_lifetime: Seconds that sessions really live, or None for as long as asked.
-    """
-
-    arn: str
-    trust: tuple[str, ...]
-    allow: tuple[Grant, ...]
-    external_id: str | None
-    max_duration: int
-    session_lifetime: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who signed a request.
-
-    Attributes:
-        arn: The user's, or the assumed-role session's.
-        role_arn: The role of a session, or None for a user.
-        limit: Grants of the session policy, which only take away; None without one.
-    """
-
-    account: str
-    arn: str
-    user_id: str
-    allow: tuple[Grant, ...]
-    role_arn: str | None = None
-    limit: tuple[Grant, ...] | None = None
-
-    def may(self, action: str, *resources: str) -> bool:
-        """Whether a grant covers ``action`` on one of ``resources``, the most exact one last."""
-        if not _covers(self.allow, action, resources):
-            return False
-        # A grant of ours on a bucket covers its objects; a session policy is AWS's own, where
-        # the bucket and its objects are different resources.
-        return self.limit is None or _covers(self.limit, action, resources[-1:])
-
-
-@dataclass(slots=True)
-class KeyRecord:
-    """An access key with what is needed to judge its requests."""
-
-    access_key_id: str
-    secret_access_key: str = field(repr=False)
-    principal: Principal
-    session_token: str | None = field(default=None, repr=False)
-    expires_at: datetime | None = None
-    revoked: bool = False
+# Of AWS's own managed policies those that a transfer may be limited by.
+_AWS_POLICIES: dict[str, tuple[Grant, ...]] = {
+    "arn:aws:iam::aws:policy/AdministratorAccess": (("*", "*"),),
+    "arn:aws:iam::aws:policy/AmazonS3FullAccess": (("s3:*", "*"),),
+    "arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess": (("s3:Get*", "*"), ("s3:List*", "*")),
+}
 
 
 class Accounts:
@@ -106,6 +63,8 @@ class Accounts:
         self._keys: dict[str, KeyRecord] = {}
         self._roles: dict[str, Role] = {}
         self._owners: dict[str, str] = {}
+        self._policies: dict[str, tuple[Grant, ...]] = dict(_AWS_POLICIES)
+        self._mfa_codes: set[tuple[str, str]] = set()
 
     def __repr__(self) -> str:
         return f"Accounts({len(self._roles)} roles, {len(self._keys)} keys)"
@@ -116,27 +75,88 @@ class Accounts:
             self._keys.clear()
             self._roles.clear()
             self._owners.clear()
+            self._policies = dict(_AWS_POLICIES)
+            self._mfa_codes.clear()
 
-    def add_user(self, account: str, name: str, allow: Iterable[Grant]) -> AccessKey:
+    def add_user(
+        self,
+        account: str,
+        name: str,
+        allow: Iterable[Grant],
+        session_lifetime: float | None = None,
+    ) -> AccessKey:
         """A user with one access key."""
         _check_account(account)
+        _check_lifetime(session_lifetime)
         arn = f"arn:aws:iam::{account}:user/{name}"
-        principal = Principal(account, arn, _new_id("AIDA"), tuple(allow))
+        return self._add_key(
+            Principal(
+                account, arn, _new_id("AIDA"), tuple(allow), session_lifetime=session_lifetime
+            )
+        )
+
+    def add_root_key(self, account: str) -> AccessKey:
+        """An access key of the account's root user, which may do everything but assume a role."""
+        _check_account(account)
+        arn = f"arn:aws:iam::{account}:root"
+        return self._add_key(Principal(account, arn, account, (("*", "*"),), root=True))
+
+    def _add_key(self, principal: Principal) -> AccessKey:
         record = KeyRecord(_new_id("AKIA"), _new_secret(), principal)
         with self._lock:
             self._keys[record.access_key_id] = record
-        return AccessKey(arn, record.access_key_id, record.secret_access_key)
+        return AccessKey(principal.arn, record.access_key_id, record.secret_access_key)
+
+    def add_policy(self, account: str, name: str, allow: Iterable[Grant]) -> str:
+        """A managed policy that a session may be limited by; its ARN."""
+        _check_account(account)
+        arn = f"arn:aws:iam::{account}:policy/{name}"
+        with self._lock:
+            self._policies[arn] = tuple(allow)
+        return arn
+
+    def policy(self, arn: str) -> tuple[Grant, ...] | None:
+        """The grants of a managed policy, or None where there is none of that ARN."""
+        return self._policies.get(arn)
+
+    def new_mfa_code(self, serial_number: str) -> str:
+        """Six digits that a device shows now; they are good for one call."""
+        code = f"{secrets.randbelow(1_000_000):06d}"
+        with self._lock:
+            self._mfa_codes.add((serial_number, code))
+        return code
+
+    def use_mfa_code(self, serial_number: str, code: str) -> bool:
+        """Whether the code is good; it is not, afterwards."""
+        with self._lock:
+            good = (serial_number, code) in self._mfa_codes
+            self._mfa_codes.discard((serial_number, code))
+            return good
 
     def add_role(self, role: Role) -> None:
         """Add or replace a role. Sessions that exist keep the grants they began with."""
         _check_account(account_of(role.arn))
-        if role.session_lifetime is not None and role.session_lifetime < MIN_SESSION_LIFETIME:
-            raise UsageError(
-                f"a session of {role.session_lifetime} s is too short",
-                fix=f"Expiration has steps of 1 s; use at least {MIN_SESSION_LIFETIME:.0f} s",
-            )
+        _check_lifetime(role.session_lifetime)
         with self._lock:
             self._roles[role.arn] = role
+
+    def trust_federated(self, role_arn: str, trust: FederatedTrust) -> None:
+        """Let a role trust one more identity provider.
+
+        Raises:
+            UsageError: No such role.
+        """
+        with self._lock:
+            role = self._role_or_refuse(role_arn)
+            self._roles[role_arn] = replace(role, federated=(*role.federated, trust))
+
+    def has_provider(self, provider_arn: str) -> bool:
+        """Whether any role has made this identity provider known to its account."""
+        return any(
+            trust.provider_arn == provider_arn
+            for role in tuple(self._roles.values())
+            for trust in role.federated
+        )
 
     def role(self, arn: str) -> Role | None:
         """The role of that ARN, or None."""
@@ -158,6 +178,8 @@ class Accounts:
         seconds: float,
         now: datetime,
         limit: tuple[Grant, ...] | None = None,
+        traits: SessionTraits = NO_TRAITS,
+        ends_at: datetime | None = None,
     ) -> Credentials:
         """Issue a session of ``role``.
 
@@ -167,25 +189,43 @@ class Accounts:
             seconds: Lifetime asked for; the role's ``session_lifetime`` overrides it.
             now: The gate's clock. Cut to whole seconds, as AWS writes times.
             limit: Grants of the session policy, or None.
+            traits: What else the session carries.
+            ends_at: The session ends no later than this, or None.
         """
         account, role_name = account_of(role.arn), role.arn.rpartition("/")[2]
         lifetime = seconds if role.session_lifetime is None else role.session_lifetime
-        issued_at = now.replace(microsecond=0)
+        if ends_at is not None:
+            lifetime = min(lifetime, (ends_at - now.replace(microsecond=0)).total_seconds())
         principal = Principal(
             account=account,
             arn=f"arn:aws:sts::{account}:assumed-role/{role_name}/{name}",
-            user_id=f"{_new_id('AROA')}:{name}",
+            user_id=f"{_role_id(role.arn)}:{name}",
             allow=role.allow,
             role_arn=role.arn,
             limit=limit,
+            traits=traits,
         )
+        return self._issue(principal, lifetime, now)
+
+    def new_user_session(
+        self, principal: Principal, seconds: float, now: datetime, *, mfa: bool
+    ) -> Credentials:
+        """Issue what GetSessionToken gives: the same user, for a while."""
+        traits = replace(principal.traits, mfa=mfa)
+        lifetime = seconds if principal.session_lifetime is None else principal.session_lifetime
+        return self._issue(replace(principal, traits=traits), lifetime, now)
+
+    def _issue(self, principal: Principal, lifetime: float, now: datetime) -> Credentials:
+        issued_at = now.replace(microsecond=0)
+        expires_at = issued_at + timedelta(seconds=int(lifetime))
         record = KeyRecord(
             access_key_id=_new_id("ASIA"),
             secret_access_key=_new_secret(),
             principal=principal,
             # The slash, plus and equals sign of real tokens have broken signers before.
             session_token=f"IQoJ/{secrets.token_urlsafe(_TOKEN_BYTES)}+==",
-            expires_at=issued_at + timedelta(seconds=int(lifetime)),
+            expires_at=expires_at,
+            told_until=expires_at,
         )
         with self._lock:
             self._keys[record.access_key_id] = record
@@ -193,26 +233,36 @@ class Accounts:
             access_key_id=record.access_key_id,
             secret_access_key=record.secret_access_key,
             session_token=record.session_token,
-            expires_at=record.expires_at,
+            expires_at=expires_at,
             issued_at=issued_at,
         )
 
     def service_session(
-        self, role_arn: str, service: str, name: str, seconds: float, now: datetime
+        self,
+        role_arn: str,
+        service: str,
+        name: str,
+        seconds: float,
+        now: datetime,
+        traits: SessionTraits = NO_TRAITS,
     ) -> Credentials:
         """A session that an AWS service gets for itself (EC2's instance role, Redshift's role).
 
         Raises:
             UsageError: No such role, or it does not trust the service.
         """
-        role = self._roles.get(role_arn)
-        if role is None:
-            raise UsageError(f"no such role: {role_arn}", fix="Make it with gate.add_role")
+        role = self._role_or_refuse(role_arn)
         if service not in role.trust:
             raise UsageError(
                 f"{role_arn} does not trust {service}", fix=f"Put {service!r} into its trust"
             )
-        return self.new_session(role, name, seconds, now)
+        return self.new_session(role, name, seconds, now, traits=traits)
+
+    def _role_or_refuse(self, role_arn: str) -> Role:
+        role = self._roles.get(role_arn)
+        if role is None:
+            raise UsageError(f"no such role: {role_arn}", fix="Make it with gate.add_role")
+        return role
 
     def revoke(self, role_arn: str) -> int:
         """Deny every session of a role that exists now; new ones work. Returns how many."""
@@ -241,41 +291,24 @@ class Accounts:
         return self._owners.get(bucket)
 
 
-def may_assume(caller: Principal, role: Role) -> bool:
-    """Whether trust policy and identity policy together let ``caller`` assume ``role``.
-
-    A caller named by ARN in the trust policy of a role of its own account needs nothing more;
-    every other caller also needs sts:AssumeRole in its own policy.
-    """
-    names = {caller.arn, caller.role_arn or caller.arn}
-    root = {caller.account, f"arn:aws:iam::{caller.account}:root", "*"}
-    named = not names.isdisjoint(role.trust)
-    if not named and root.isdisjoint(role.trust):
-        return False
-    if named and account_of(role.arn) == caller.account:
-        return True
-    return caller.may("sts:AssumeRole", role.arn)
-
-
-def _covers(grants: tuple[Grant, ...], action: str, resources: tuple[str, ...]) -> bool:
-    return any(
-        fnmatchcase(action, name if ":" in name or name == "*" else f"s3:{name}")
-        and any(fnmatchcase(resource, glob) for resource in resources)
-        for name, glob in grants
-    )
-
-
-def account_of(arn: str) -> str:
-    """The account id in an ARN."""
-    parts = arn.split(":")
-    return parts[4] if len(parts) > 4 else ""
-
-
 def _check_account(account: str) -> None:
     if len(account) != 12 or not account.isdigit():
         raise UsageError(
             f"not an account id: {account!r}", fix="Twelve digits, such as 111122223333"
         )
+
+
+def _check_lifetime(seconds: float | None) -> None:
+    if seconds is not None and seconds < MIN_SESSION_LIFETIME:
+        raise UsageError(
+            f"a session of {seconds} s is too short",
+            fix=f"Expiration has steps of 1 s; use at least {MIN_SESSION_LIFETIME:.0f} s",
+        )
+
+
+def _role_id(arn: str) -> str:
+    """The unique id of a role: the same for all of its sessions."""
+    return "AROA" + base64.b32encode(hashlib.sha256(arn.encode()).digest()).decode()[:16]
 
 
 def _new_id(prefix: str) -> str:

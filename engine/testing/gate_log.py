@@ -17,6 +17,8 @@ from types import MappingProxyType
 # Everything else that starts with x-amz- is kept too, except what holds a secret.
 _KEPT = frozenset({"range", "if-match", "if-none-match", "host", "user-agent", "content-length"})
 _SECRET = ("token", "customer-key", "customer-algorithm", "signature")
+# Of an STS request's parameters these are left out, and the external id is masked.
+_SECRET_PARAMETERS = frozenset({"WebIdentityToken", "SAMLAssertion", "TokenCode"})
 # A day of tests at full speed; beyond it the oldest half goes, so that memory has a limit.
 MAX_ENTRIES = 200_000
 
@@ -37,6 +39,10 @@ class LoggedRequest:
         fault: The kind of fault that was injected, or empty.
         bytes_in: Bytes of the request body that were read.
         bytes_out: Bytes of the response body that were sent.
+        service: ``s3`` or ``sts``.
+        expires_at: The Expiration that the caller was told; None for keys that have none.
+        issued_key_id: The access key id that STS gave out in the answer, or empty.
+        parameters: An STS request's, without tokens and codes.
     """
 
     at: datetime
@@ -55,6 +61,28 @@ class LoggedRequest:
     fault: str
     bytes_in: int
     bytes_out: int
+    service: str = "s3"
+    expires_at: datetime | None = None
+    issued_key_id: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def expired(self) -> bool:
+        """Whether the caller's session had ended, as far as it was told, when this arrived."""
+        return self.expires_at is not None and self.at >= self.expires_at
+
+    @property
+    def failed(self) -> bool:
+        """Whether the client did not get a 2xx answer."""
+        return not 200 <= self.status < 300
+
+
+def kept_parameters(form: Mapping[str, str]) -> Mapping[str, str]:
+    """The parameters of an STS request that may be logged."""
+    kept = {name: value for name, value in form.items() if name not in _SECRET_PARAMETERS}
+    if "ExternalId" in kept:
+        kept["ExternalId"] = "***"
+    return MappingProxyType(kept)
 
 
 def kept_headers(items: Iterable[tuple[str, str]]) -> Mapping[str, str]:
@@ -108,6 +136,8 @@ class RequestLog:
                     del self._entries[old]
             if last and self._path is not None:
                 record = {**asdict(_plain(entry)), "at": entry.at.isoformat()}
+                if entry.expires_at is not None:
+                    record["expires_at"] = entry.expires_at.isoformat()
                 with self._path.open("a", encoding="utf-8", errors="replace") as file:
                     file.write(json.dumps(record) + "\n")
 
@@ -141,5 +171,5 @@ class RequestLog:
 
 def _plain(entry: LoggedRequest) -> LoggedRequest:
     values = {name: getattr(entry, name) for name in LoggedRequest.__dataclass_fields__}
-    values["headers"] = dict(entry.headers)
+    values["headers"], values["parameters"] = dict(entry.headers), dict(entry.parameters)
     return LoggedRequest(**values)

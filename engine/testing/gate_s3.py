@@ -18,9 +18,9 @@ from multidict import CIMultiDict
 from engine.testing import gate_checksum as checksum
 from engine.testing.faults import Fault, FaultPlan
 from engine.testing.gate_answer import Answer, drop
-from engine.testing.gate_auth import authenticate_s3
+from engine.testing.gate_auth import authenticate_s3, refuse_ended_s3
 from engine.testing.gate_body import Body, BodyReader, declared_algorithm
-from engine.testing.gate_errors import AwsError, s3_document
+from engine.testing.gate_errors import AwsError, BareError, s3_document
 from engine.testing.gate_exchange import Exchange
 from engine.testing.gate_forward import Forwarder, answer_headers
 from engine.testing.gate_iam import Accounts
@@ -36,7 +36,11 @@ _HEAD_CODES = {304: "NotModified", 403: "AccessDenied", 404: "NotFound", 412: "P
 
 @dataclass(slots=True)
 class Store:
-    """What the gate knows beyond moto, and its way there."""
+    """What the gate knows beyond moto, and its way there.
+
+    Attributes:
+        expired_as: Error code for a session that has ended; empty for a bare 400.
+    """
 
     accounts: Accounts
     forwarder: Forwarder
@@ -46,6 +50,7 @@ class Store:
     region: str | None
     uploads: Uploads = field(default_factory=Uploads)
     checksums: dict[tuple[str, str], checksum.StoredChecksum] = field(default_factory=dict)
+    expired_as: str = "ExpiredToken"
 
     def remember(self, bucket: str, key: str, stored: checksum.StoredChecksum) -> None:
         """Keep the checksum of an object that was just written."""
@@ -99,8 +104,10 @@ async def begin(exchange: Exchange, store: Store) -> None:
     """
     request = exchange.request
     exchange.name_s3()
-    exchange.record = authenticate_s3(request, store.accounts, store.region, store.now())
+    now = store.now()
+    exchange.record = authenticate_s3(request, store.accounts, store.region, now)
     exchange.access_key_id = exchange.record.access_key_id
+    refuse_ended_s3(exchange.record, now, store.expired_as)
     exchange.faults = store.faults.due(
         exchange.action, exchange.bucket, exchange.key, exchange.part_number
     )
@@ -257,6 +264,8 @@ async def copy_object(exchange: Exchange, store: Store) -> Answer:
 
 def refusal(exchange: Exchange, error: AwsError) -> Answer:
     """An error as an answer; HEAD has no body to put it in."""
+    if isinstance(error, BareError):
+        return Answer(error.status, CIMultiDict(error.headers), error_code=error.code)
     resource = exchange.request.raw_path.partition("?")[0]
     data = s3_document(error, resource, exchange.request_id)
     headers = CIMultiDict({"Content-Type": "application/xml", **error.headers})

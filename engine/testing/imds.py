@@ -1,35 +1,37 @@
-"""The instance metadata service of EC2, version 2 only.
+"""The instance metadata service of EC2: version 2, and version 1 only when a test wants it.
 
-What lives here: tokens, the role's name, its credentials, the Region, and a few ways to fail.
-What must not: version 1. A client that falls back to it must be seen to fail.
+What lives here: tokens, the role's name, its credentials, the Region, and the ways in which the
+service is known to fail. What must not: the server (metadata). Version 1 is off by default: a
+client that falls back to it must be seen to fail.
 
 The credentials are the same set until their ``margin`` is reached; EC2 promises new ones "at
 least 5 minutes" before the end, so a client that asks earlier must not loop.
+
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-v2-how-it-works.html
 """
 
 from __future__ import annotations
 
-import contextlib
-import http.server
 import json
 import secrets
-import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from types import TracebackType
-from typing import ClassVar, Protocol
-from urllib.parse import urlsplit
+from datetime import datetime
+from typing import Protocol, final
 
+from engine.errors import UsageError
+from engine.testing.metadata import MAX_REQUESTS, LocalService, Reply, ServedSet, stamp
 from engine.types import Credentials
 
 MIN_TTL, MAX_TTL = 1, 21_600
 DEFAULT_LIFETIME = 21_600.0  # seconds that EC2's role sessions live
-SOCKET_TIMEOUT = 30.0
+_TOKEN = "/latest/api/token"
 _CREDENTIALS = "/latest/meta-data/iam/security-credentials/"
 _REGION = "/latest/meta-data/placement/region"
 _IDENTITY = "/latest/dynamic/instance-identity/document"
+_TTL_HEADER = "X-aws-ec2-metadata-token-ttl-seconds"
 
 
 class SessionSource(Protocol):
@@ -44,7 +46,11 @@ class SessionSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ImdsRequest:
-    """One request as the service saw it; whether it had a token, not which."""
+    """One request as the service saw it; whether it had a token, not which.
+
+    Attributes:
+        status: HTTP status; 0 where no answer was ever sent.
+    """
 
     method: str
     path: str
@@ -52,8 +58,9 @@ class ImdsRequest:
     status: int
 
 
-class ImdsDouble:
-    """IMDSv2 on a free port of 127.0.0.1, in its own threads. A context manager.
+@final
+class ImdsDouble(LocalService):
+    """IMDS on a free port of 127.0.0.1, in its own threads. A context manager.
 
     Args:
         sessions: The gate.
@@ -62,88 +69,52 @@ class ImdsDouble:
     Attributes:
         role_arn: The instance's role, or None for an instance without one.
         lifetime: Seconds that each set of credentials lives.
-        margin: A new set appears when the old one has fewer seconds left; None is half of them.
+        margin: A new set appears when the old one has fewer seconds left; None is 5 minutes, or
+            half of a set that is shorter than 10.
         max_token_ttl: Tokens live no longer than this, whatever was asked.
         redirect_to: URL that every request is redirected to with 307, or None.
         delay: Seconds before every answer.
         enabled: False answers 403 to all, as an instance with IMDS switched off.
+        allow_v1: True answers a GET without a token too, as version 1 does.
+        hop_limit_exceeded: True never answers a PUT: its answer would have to pass more network
+            hops than are allowed, as from a container with the limit of 1.
+        error_code: 200 with this ``Code`` in the document instead of keys, or None.
         frozen: True keeps serving the same set after its end (static stability).
-        failures_left: So many of the next requests get 503.
+        failures_left: So many of the next requests get ``failure_status``, 503.
+        rate_limit: Requests in any one second, or None; those beyond it get 429.
     """
 
+    name = "s3engine-imds"
+    default_failure = 503
+
     def __init__(self, sessions: SessionSource, *, region: str = "us-east-1") -> None:
+        super().__init__(sessions.now)
         self._sessions = sessions
         self.region = region
-        self._lock = threading.Lock()
         self._tokens: dict[str, float] = {}
-        self._log: list[ImdsRequest] = []
-        self._current: Credentials | None = None
-        self._server: http.server.ThreadingHTTPServer | None = None
-        self._thread: threading.Thread | None = None
+        self._log: deque[ImdsRequest] = deque(maxlen=MAX_REQUESTS)
+        self._served = ServedSet(sessions.now)
         self.reset()
 
     def __repr__(self) -> str:
         return f"ImdsDouble({self.endpoint}, role={self.role_arn}, {len(self._log)} requests)"
 
-    def __enter__(self) -> ImdsDouble:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    def start(self) -> None:
-        """Open the port and serve."""
-        service = self
-
-        class Handler(_Handler):
-            imds = service
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.02,), name="s3engine-imds", daemon=True
-        )
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Close the port. Safe to call twice."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.shutdown()
-            server.server_close()
-
     def reset(self) -> None:
         """No role, no tokens, no faults, an empty log."""
+        self.reset_faults()
         self.role_arn: str | None = None
         self.lifetime = DEFAULT_LIFETIME
         self.margin: float | None = None
         self.max_token_ttl = float(MAX_TTL)
-        self.redirect_to: str | None = None
-        self.delay = 0.0
         self.enabled = True
+        self.allow_v1 = False
+        self.hop_limit_exceeded = False
+        self.error_code: str | None = None
         self.frozen = False
-        self.failures_left = 0
+        self._served.clear()
         with self._lock:
             self._tokens.clear()
             self._log.clear()
-            self._current = None
-
-    @property
-    def port(self) -> int:
-        """The port, or 0 while stopped."""
-        return int(self._server.server_address[1]) if self._server is not None else 0
-
-    @property
-    def endpoint(self) -> str:
-        """For AWS_EC2_METADATA_SERVICE_ENDPOINT."""
-        return f"http://127.0.0.1:{self.port}"
 
     def requests(self) -> list[ImdsRequest]:
         """All requests so far."""
@@ -155,131 +126,83 @@ class ImdsDouble:
         with self._lock:
             self._tokens.clear()
 
-    def answer(self, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, str]:
-        """Status and body of one request; also notes it."""
-        token = headers.get("X-aws-ec2-metadata-token")
-        status, text = self._decide(method, path, headers, token)
+    def answer(self, method: str, path: str, headers: Mapping[str, str]) -> Reply:
+        """The answer to one request, which is also noted; ``headers`` have lower-case names."""
+        token = headers.get("x-aws-ec2-metadata-token")
+        reply = self._decide(method, path, headers, token)
+        status = 0 if reply.hang else reply.status
         with self._lock:
             self._log.append(ImdsRequest(method, path, token is not None, status))
-        return status, text
+        return reply
 
     def _decide(
         self, method: str, path: str, headers: Mapping[str, str], token: str | None
-    ) -> tuple[int, str]:
-        if self.redirect_to is not None:
-            return 307, ""
+    ) -> Reply:
+        if self.hop_limit_exceeded and method == "PUT":
+            return Reply(hang=True)
+        fault = self.fault()
+        if fault is not None:
+            return fault
         if not self.enabled:
-            return 403, ""
-        with self._lock:
-            if self.failures_left > 0:
-                self.failures_left -= 1
-                return 503, ""
-        if path == "/latest/api/token":
-            return self._new_token(headers) if method == "PUT" else (405, "")
+            return Reply(403)
+        if path == _TOKEN:
+            return self._new_token(headers) if method == "PUT" else Reply(405)
         if method != "GET":
-            return 405, ""
+            return Reply(405)
         with self._lock:
-            if token is None or self._tokens.get(token, 0.0) <= time.monotonic():
-                return 401, ""
+            known = token is not None and self._tokens.get(token, 0.0) > time.monotonic()
+        if not known and not (self.allow_v1 and token is None):
+            return Reply(401)
         return self._metadata(path)
 
-    def _new_token(self, headers: Mapping[str, str]) -> tuple[int, str]:
-        if "X-Forwarded-For" in headers:
-            return 403, ""
-        text = headers.get("X-aws-ec2-metadata-token-ttl-seconds", "")
+    def _new_token(self, headers: Mapping[str, str]) -> Reply:
+        if "x-forwarded-for" in headers:
+            return Reply(403)
+        text = headers.get(_TTL_HEADER.lower(), "")
         if not text.isdecimal() or not MIN_TTL <= int(text) <= MAX_TTL:
-            return 400, ""
+            return Reply(400)
         token = secrets.token_urlsafe(40) + "=="
         with self._lock:
             self._tokens[token] = time.monotonic() + min(float(text), self.max_token_ttl)
-        return 200, token
+        return Reply(text=token, headers={_TTL_HEADER: text})
 
-    def _metadata(self, path: str) -> tuple[int, str]:
+    def _metadata(self, path: str) -> Reply:
         name = self.role_arn.rpartition("/")[2] if self.role_arn else ""
         if path == _REGION:
-            return 200, self.region
+            return Reply(text=self.region)
         if path == _IDENTITY:
-            return 200, json.dumps({"region": self.region})
+            return Reply(text=json.dumps({"region": self.region}))
         if name and path in (_CREDENTIALS, _CREDENTIALS.rstrip("/")):
-            return 200, name
+            return Reply(text=name)
         if name and path == _CREDENTIALS + name:
-            return 200, self._document()
-        return 404, ""
+            return Reply(text=self._document())
+        return Reply(404)
 
     def _document(self) -> str:
-        assert self.role_arn is not None
-        with self._lock:
-            now = self._sessions.now()
-            current = self._current
-            if current is None or (not self.frozen and self._due(current, now)):
-                current = self._sessions.instance_session(self.role_arn, self.lifetime)
-                self._current = current
+        if self.error_code is not None:
+            return self._error(self.error_code, "The double was told to answer this")
+        role_arn = self.role_arn
+        assert role_arn is not None
+        try:
+            current = self._served.get(
+                lambda: self._sessions.instance_session(role_arn, self.lifetime),
+                margin=self.margin,
+                frozen=self.frozen,
+            )
+        except UsageError as error:  # the role is unknown or does not trust EC2
+            return self._error("AssumeRoleUnauthorizedAccess", str(error))
         assert current.expires_at is not None and current.issued_at is not None
         return json.dumps(
             {
                 "Code": "Success",
-                "LastUpdated": _stamp(current.issued_at),
+                "LastUpdated": stamp(current.issued_at),
                 "Type": "AWS-HMAC",
                 "AccessKeyId": current.access_key_id,
                 "SecretAccessKey": current.secret_access_key,
                 "Token": current.session_token,
-                "Expiration": _stamp(current.expires_at),
+                "Expiration": stamp(current.expires_at),
             }
         )
 
-    def _due(self, current: Credentials, now: datetime) -> bool:
-        if current.expires_at is None:
-            return False
-        margin = (current.lifetime or 0.0) / 2 if self.margin is None else self.margin
-        return (current.expires_at - now).total_seconds() < margin
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    imds: ClassVar[ImdsDouble]
-    protocol_version = "HTTP/1.1"
-    timeout = SOCKET_TIMEOUT
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_PUT(self) -> None:
-        self._answer()
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self._answer()
-
-    def _answer(self) -> None:
-        length = self.headers.get("Content-Length", "0")
-        if length.isdecimal():
-            self.rfile.read(int(length))
-        if self.imds.delay:
-            time.sleep(self.imds.delay)
-        path = urlsplit(self.path).path
-        status, text = self.imds.answer(self.command, path, dict(self._canonical()))
-        with contextlib.suppress(ConnectionError):  # a client whose patience ended has gone
-            self.send_response(status)
-            if status == 307:
-                self.send_header("Location", f"{self.imds.redirect_to}")
-            self.send_header("Content-Type", "text/plain")
-            self.send_header("Content-Length", str(len(text.encode())))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(text.encode())
-
-    def _canonical(self) -> list[tuple[str, str]]:
-        known = (
-            "X-aws-ec2-metadata-token",
-            "X-aws-ec2-metadata-token-ttl-seconds",
-            "X-Forwarded-For",
-        )
-        return [(name, self.headers[name]) for name in known if name in self.headers]
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing: standard error belongs to the tests."""
-
-
-def _stamp(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    def _error(self, code: str, message: str) -> str:
+        return json.dumps({"Code": code, "Message": message, "LastUpdated": stamp(self.now())})

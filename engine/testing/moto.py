@@ -24,12 +24,52 @@ START_TIMEOUT = 60.0  # seconds; 0.7 on an idle machine, the rest is for busy on
 STOP_TIMEOUT = 5.0
 _POLL = 0.02
 
+# moto reads a whole object for every range of it, so a big one by ranges takes minutes. Here a
+# ranged GET is handed something that has the object's length and reads only the slice that moto
+# cuts from it; all else of the answer is moto's as before. A moto without these names stays slow.
+_CHEAP_RANGES = """
+from moto.s3.models import FakeKey
+from moto.s3.responses import S3Response
+class Content:
+    def __init__(self, key):
+        self.key = key
+    def __len__(self):
+        return self.key.contentsize
+    def __getitem__(self, piece):
+        start, stop, _ = piece.indices(len(self))
+        with self.key.lock:
+            self.key._value_buffer.seek(start)
+            return self.key._value_buffer.read(max(0, stop - start))
+def cheapen():
+    ranged, whole = threading.local(), FakeKey.value
+    get, cut = S3Response.get_object, S3Response._handle_range_header
+    def get_object(self, *rest):
+        ranged.now = "range" in self.headers and "partNumber" not in self.querystring
+        try:
+            return get(self, *rest)
+        finally:
+            ranged.now = False
+    def handle_range_header(self, *rest):
+        status, headers, content = cut(self, *rest)
+        return status, headers, content[:] if isinstance(content, Content) else content
+    def value(key):
+        return Content(key) if getattr(ranged, "now", False) else whole.fget(key)
+    FakeKey.value = whole.getter(value)
+    S3Response.get_object, S3Response._handle_range_header = get_object, handle_range_header
+names_needed = ("get_object", "_handle_range_header")
+if isinstance(getattr(FakeKey, "value", None), property) and all(
+    hasattr(S3Response, name) for name in names_needed
+):
+    cheapen()
+"""
+
 # The child leaves when the pipe on its stdin closes, which happens however the parent ends. A
 # parent-death signal would be tied to the thread that started the child, and to Linux.
 # moto's answers carry a Server header of their own; a second one from werkzeug is refused by
 # aiohttp's strict parser (python -X dev), so werkzeug sends none. And moto lists its own folder
 # at every request, a third of its time; the list is made once.
-_BOOTSTRAP = """
+_BOOTSTRAP = (
+    """
 import os, runpy, sys, threading
 def leave(log):
     os.read(0, 1)
@@ -43,9 +83,13 @@ Handler.send_response = Handler.send_response_only
 import moto.backends
 names = list(moto.backends.list_of_moto_modules())
 moto.backends.list_of_moto_modules = lambda: names
+"""
+    + _CHEAP_RANGES
+    + """
 sys.argv = ["moto_server", *sys.argv[2:]]
 runpy.run_module("moto.server", run_name="__main__", alter_sys=False)
 """
+)
 
 
 class MotoFailed(EngineError):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import importlib
 import json
+import os
+import socket
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 
 import pytest
 
@@ -137,6 +141,114 @@ def test_faults(imds: ImdsDouble) -> None:
     assert (status, answer["Location"]) == (307, imds.redirect_to)
     imds.redirect_to, imds.enabled = None, False
     assert call(imds, "PUT", "/latest/api/token")[0] == 403
+
+
+def test_version_one_only_when_it_is_allowed(imds: ImdsDouble) -> None:
+    imds.allow_v1 = True
+    assert call(imds, "GET", CREDENTIALS)[:2] == (200, "etl-host")
+    assert json.loads(call(imds, "GET", CREDENTIALS + "etl-host")[1])["Code"] == "Success"
+    # A token that is wrong stays wrong.
+    assert call(imds, "GET", CREDENTIALS, {"X-aws-ec2-metadata-token": "guess"})[0] == 401
+    assert call(imds, "GET", CREDENTIALS, token(imds))[0] == 200
+
+
+def test_an_answer_that_may_not_make_the_hop_never_comes(imds: ImdsDouble) -> None:
+    imds.hop_limit_exceeded = imds.allow_v1 = True
+    with socket.create_connection(("127.0.0.1", imds.port)) as connection:
+        connection.settimeout(0.1)
+        connection.sendall(
+            b"PUT /latest/api/token HTTP/1.1\r\nHost: imds\r\n"
+            b"X-aws-ec2-metadata-token-ttl-seconds: 60\r\n\r\n"
+        )
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+    assert [(r.method, r.status) for r in imds.requests()] == [("PUT", 0)]
+    assert call(imds, "GET", CREDENTIALS)[0] == 200  # only the answer to PUT has the limit
+    imds.hop_limit_exceeded = False
+    assert token(imds)
+
+
+def test_tokens_are_forgotten_and_say_how_long_they_live(imds: ImdsDouble) -> None:
+    asked = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
+    status, text, answer = call(imds, "PUT", "/latest/api/token", asked)
+    assert (status, answer["X-aws-ec2-metadata-token-ttl-seconds"]) == (200, "60")
+    headers = {"X-aws-ec2-metadata-token": text}
+    assert call(imds, "GET", CREDENTIALS, headers)[0] == 200
+    imds.forget_tokens()
+    assert call(imds, "GET", CREDENTIALS, headers)[0] == 401
+
+
+def test_an_error_comes_with_status_200(imds: ImdsDouble) -> None:
+    headers = token(imds)
+    imds.error_code = "AssumeRoleUnauthorizedAccess"
+    status, text, _ = call(imds, "GET", CREDENTIALS + "etl-host", headers)
+    document = json.loads(text)
+    assert (status, document["Code"]) == (200, "AssumeRoleUnauthorizedAccess")
+    assert "AccessKeyId" not in document
+    imds.error_code = None
+    imds.role_arn = ARN + "-unknown"
+    status, text, _ = call(imds, "GET", CREDENTIALS + "etl-host-unknown", headers)
+    assert (status, json.loads(text)["Code"]) == (200, "AssumeRoleUnauthorizedAccess")
+    imds.role_arn = ARN
+    assert json.loads(call(imds, "GET", CREDENTIALS + "etl-host", headers)[1])["AccessKeyId"]
+
+
+def test_too_many_requests_are_throttled(imds: ImdsDouble) -> None:
+    headers = token(imds)
+    imds.rate_limit = 3
+    statuses = [call(imds, "GET", CREDENTIALS, headers)[0] for _ in range(5)]
+    assert statuses == [200, 200, 200, 429, 429]
+    imds.rate_limit = None
+    assert call(imds, "GET", CREDENTIALS, headers)[0] == 200
+    imds.failures_left, imds.failure_status = 1, 500
+    assert call(imds, "GET", CREDENTIALS, headers)[0] == 500
+
+
+def test_by_itself_a_new_set_appears_five_minutes_before_the_end_or_at_half_time(
+    imds: ImdsDouble, sessions: Sessions
+) -> None:
+    headers = token(imds)
+
+    def key_id() -> str:
+        text = call(imds, "GET", CREDENTIALS + "etl-host", headers)[1]
+        return str(json.loads(text)["AccessKeyId"])
+
+    first = key_id()
+    sessions.ahead = 21_600 - 305
+    assert key_id() == first
+    sessions.ahead = 21_600 - 295
+    imds.lifetime = 20
+    second = key_id()
+    assert second != first
+    sessions.ahead += 7
+    assert key_id() == second
+    sessions.ahead += 5
+    assert key_id() != second
+
+
+def test_dates_are_by_the_clock_of_the_sessions(imds: ImdsDouble, sessions: Sessions) -> None:
+    sessions.ahead, imds.lifetime = 3600, 900
+    headers = token(imds)
+    _, text, answer = call(imds, "GET", CREDENTIALS + "etl-host", headers)
+    date = parsedate_to_datetime(answer["Date"])
+    ends = datetime.fromisoformat(json.loads(text)["Expiration"])
+    assert 898 <= (ends - date).total_seconds() <= 900
+    assert (date - datetime.now(UTC)).total_seconds() > 3590
+
+
+def test_the_aws_client_takes_its_keys_from_here(
+    imds: ImdsDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds.endpoint)
+    boto3 = importlib.import_module("boto3")
+    found = boto3.Session().get_credentials()
+    assert found.method == "iam-role"
+    assert found.access_key.startswith("ASIA")
+    assert [r.method for r in imds.requests()] == ["PUT", "GET", "GET"]
 
 
 def test_an_instance_without_a_role(imds: ImdsDouble) -> None:
