@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Self
 import anyio
 import anyio.abc
 
-from engine._aws.sts import StsClient
+from engine._wire.sts import StsClient
 from engine.batch import Manifest, Report, run_batch
 from engine.clock import LoopClock
 from engine.config import RetryPolicy, TransferConfig
@@ -339,7 +339,9 @@ class _OpenEngine:
         self.home = home
         self.door = ThreadDoor()
         self._engine = engine
-        self._sts = StsClient(engine._endpoints, engine._user_agent)
+        self._sts = StsClient(
+            engine._endpoints, engine._user_agent, clock=engine._clock, threads=self.door
+        )
         self._extra: list[tuple[RoleSpec, Lease]] = []
         self._tasks = anyio.create_task_group()
         self._builder = ChainBuilder(
@@ -417,7 +419,14 @@ class _OpenEngine:
             threads=self.door,
             user_agent=engine._user_agent,
         )
-        control = CONTROL_PLANES.get("aws")(engine._endpoints, lease, user_agent=engine._user_agent)
+        control = CONTROL_PLANES.get("wire")(
+            engine._endpoints,
+            lease,
+            clock=engine._clock,
+            threads=self.door,
+            user_agent=engine._user_agent,
+            beside=data,
+        )
         return TransferContext(
             data=data,
             control=control,

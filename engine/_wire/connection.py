@@ -60,6 +60,7 @@ class Connection(asyncio.BufferedProtocol):
         self._lost = False
         self._eof = False
         self._early = False
+        self._patience: float | None = None
         # Receiving: [start, end) of the buffer is not yet taken apart.
         self._buffer = memoryview(bytearray(RECEIVE_BUFFER))
         self._start = 0
@@ -77,11 +78,16 @@ class Connection(asyncio.BufferedProtocol):
 
     # The exchange, in the order of its calls.
 
-    def begin(self, method: str) -> None:
-        """Start an exchange; the connection must be ``quiet``."""
+    def begin(self, method: str, patience: float | None = None) -> None:
+        """Start an exchange; the connection must be ``quiet``.
+
+        Args:
+            patience: Seconds without a byte of the answer; None for the usual.
+        """
         assert self._reader is None or self._reader.complete, "the last exchange is not over"
         self._reader = ResponseReader(method)
         self._early = False
+        self._patience = patience
         self.exchanges += 1
         self._touch()
 
@@ -125,7 +131,8 @@ class Connection(asyncio.BufferedProtocol):
         """
         self._touch()
         if not self._has_head():
-            await self._wait(self._has_head, self._timeouts.first_byte, "the answer's head")
+            limit = self._patience or self._timeouts.first_byte
+            await self._wait(self._has_head, limit, "the answer's head")
         head = self._head()
         assert head is not None
         if self._secure and self._reader and self._reader.framing is Framing.CLOSE:
@@ -149,7 +156,8 @@ class Connection(asyncio.BufferedProtocol):
                 ``Timeouts.stall``.
             ProtocolError: A body that HTTP does not allow.
         """
-        await self._wait(self._is_filled, self._timeouts.stall, "the answer's body")
+        limit = self._patience or self._timeouts.stall
+        await self._wait(self._is_filled, limit, "the answer's body")
         return self._filled
 
     @property

@@ -64,13 +64,16 @@ class Response:
             ConnectionFailed: The connection broke inside the body.
             ProtocolError: A body that HTTP does not allow.
         """
-        buffer = bytearray(limit)
-        view = memoryview(buffer)
-        done = 0
-        while done < limit and not self.connection.complete:
-            self.connection.begin_fill(view[done:])
-            done += await self.connection.filled()
-        return bytes(view[:done])
+        text = self.head.headers.get("content-length", "")
+        length = int(text) if text.isascii() and text.isdigit() else limit
+        found = bytearray()
+        while len(found) < limit and not self.connection.complete:
+            # Not all of the limit at once: most answers are far below it.
+            size = min(limit - len(found), max(length - len(found), 1), MAX_SMALL_BODY)
+            view = memoryview(bytearray(size))
+            self.connection.begin_fill(view)
+            found += view[: await self.connection.filled()]
+        return bytes(found)
 
 
 @final
@@ -105,7 +108,13 @@ class ConnectionPool:
 
     @asynccontextmanager
     async def request(
-        self, origin: Origin, method: str, send: Send, *, repeatable: bool
+        self,
+        origin: Origin,
+        method: str,
+        send: Send,
+        *,
+        repeatable: bool,
+        patience: float | None = None,
     ) -> AsyncIterator[Response]:
         """One exchange. The connection is kept if the whole answer was read, else closed.
 
@@ -113,6 +122,7 @@ class ConnectionPool:
             send: May be called twice where ``repeatable``.
             repeatable: Whether the request may be made again if a reused connection dies
                 before the first byte of the answer.
+            patience: Seconds without a byte of the answer, where the usual is too short.
 
         Raises:
             ConnectionFailed: No connection, no answer, or half of one.
@@ -124,7 +134,7 @@ class ConnectionPool:
         try:
             connection = await self._take(origin)
             try:
-                head = await self._exchange(connection, method, send)
+                head = await self._exchange(connection, method, send, patience)
             except ConnectionFailed:
                 fresh = connection.exchanges == 1
                 if fresh or connection.answer_started or connection.timed_out or not repeatable:
@@ -132,7 +142,7 @@ class ConnectionPool:
                 self._drop(connection)
                 self._replaced += 1
                 connection = await self._open(origin)
-                head = await self._exchange(connection, method, send)
+                head = await self._exchange(connection, method, send, patience)
             yield Response(connection, head)
         finally:
             # Also behind an error: an error document that was read leaves a clean connection.
@@ -142,8 +152,10 @@ class ConnectionPool:
                 self._drop(connection)
             self._slots.release_on_behalf_of(holder)
 
-    async def _exchange(self, connection: Connection, method: str, send: Send) -> ResponseHead:
-        connection.begin(method)
+    async def _exchange(
+        self, connection: Connection, method: str, send: Send, patience: float | None
+    ) -> ResponseHead:
+        connection.begin(method, patience)
         try:
             await send(connection)
         except EarlyAnswer:

@@ -1,6 +1,6 @@
 """The calls of STS that credentials are made with, as a seam: providers know nothing of a client.
 
-What must not live here: how a call is sent (``_aws/sts.py``), or when (``broker.py``).
+What must not live here: how a call is sent (``_wire/sts.py``), or when (``broker.py``).
 """
 
 from __future__ import annotations

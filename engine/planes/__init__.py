@@ -18,6 +18,7 @@ DATA_PLANES: Registry[Callable[..., DataPlane]] = Registry(
 CONTROL_PLANES: Registry[Callable[..., ControlPlane]] = Registry(
     "control plane",
     {
+        "wire": "engine.planes.wire_control:WireControlPlane",
         "aws": "engine.planes.aws:AwsControlPlane",
     },
 )

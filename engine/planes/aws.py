@@ -30,7 +30,9 @@ MAX_DELETE = 1_000
 class AwsControlPlane(ControlPlane):
     """S3's control verbs through one aioboto3 client."""
 
-    def __init__(self, endpoints: Endpoints, lease: Lease, *, user_agent: str) -> None:
+    def __init__(
+        self, endpoints: Endpoints, lease: Lease, *, user_agent: str, **_unused: object
+    ) -> None:
         self._client = AwsClient("s3", endpoints, endpoints.s3, user_agent)
         self._lease = lease
 

@@ -11,37 +11,22 @@ at most two pieces however long its body is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import final
-from urllib.parse import urlsplit
 
-from engine._wire.connect import Connector
 from engine._wire.connection import Connection
-from engine._wire.endpoint import Target, locate
-from engine._wire.http11 import build_request
 from engine._wire.pieces import Pieces
-from engine._wire.pool import MAX_CONNECTIONS, ConnectionPool, PoolStatistics, Response
-from engine._wire.sigv4 import Signer, encode_query
+from engine._wire.pool import MAX_CONNECTIONS, PoolStatistics, Response
+from engine._wire.sigv4 import encode_query
 from engine.config import Endpoints
-from engine.errors import ConnectionFailed, EngineError, ProtocolError, S3Error
-from engine.planes.answers import (
-    check_echo,
-    check_etag,
-    check_span,
-    date_of,
-    etag_of,
-    object_info,
-    refusal,
-)
-from engine.planes.lease_rules import judge
+from engine.planes.answers import check_echo, check_etag, check_span, etag_of, object_info
+from engine.planes.exchange import Call, Exchanges, naming
 from engine.protocols import ByteSink, ByteSource, ChecksumAlgorithm, Clock, DataPlane, Lease
 from engine.threads import ThreadDoor
 from engine.types import (
     ByteRange,
     Checksum,
-    Credentials,
     PartReceipt,
     PutReceipt,
     RangeReceipt,
@@ -60,20 +45,6 @@ class WireStatistics:
     bytes_sent: int
     bytes_received: int
     pool: PoolStatistics
-
-
-@dataclass(slots=True)
-class _Call:
-    """One request before it is signed, and the credentials it was last signed with."""
-
-    operation: str
-    url: S3Url
-    method: str
-    target: Target
-    query: str = ""
-    signed: Mapping[str, str] = field(default_factory=dict)
-    plain: Mapping[str, str] = field(default_factory=dict)
-    credentials: Credentials | None = None
 
 
 @final
@@ -97,16 +68,18 @@ class WirePlane(DataPlane):
         max_connections: int = MAX_CONNECTIONS,
         user_agent: str,
     ) -> None:
-        self._endpoints = endpoints
-        self._lease = lease
-        self._clock = clock
+        self.exchanges = Exchanges(
+            endpoints,
+            lease,
+            clock=clock,
+            threads=threads,
+            max_connections=max_connections,
+            user_agent=user_agent,
+        )
+        self._pool = self.exchanges.pool
         self._threads = threads
-        self._user_agent = user_agent
-        self._signer = Signer(endpoints.region)
-        connector = Connector(endpoints.timeouts, threads, endpoints.ca_bundle)
-        self._pool = ConnectionPool(connector, clock, max_connections=max_connections)
         self._pieces = Pieces()
-        self._requests = self._bytes_sent = self._bytes_received = 0
+        self._bytes_sent = self._bytes_received = 0
 
     async def put_object(
         self, url: S3Url, source: ByteSource, algorithm: ChecksumAlgorithm
@@ -119,7 +92,7 @@ class WirePlane(DataPlane):
             TransferError: By class: what S3 or the network said, or a checksum that differs.
             SourceChanged: The source became shorter.
         """
-        call = _Call("put object", url, "PUT", locate(url, self._endpoints))
+        call = self.exchanges.call("put object", url, "PUT")
         headers, crc, echoed = await self._upload(call, source, 0, source.size, algorithm)
         checksum = Checksum(algorithm.name, algorithm.encode(crc)) if echoed else None
         return PutReceipt(etag_of(url, headers), checksum, headers.get("x-amz-version-id"))
@@ -143,7 +116,7 @@ class WirePlane(DataPlane):
             SourceChanged: The source became shorter.
         """
         query = encode_query([("partNumber", str(number)), ("uploadId", upload_id)])
-        call = _Call("upload part", url, "PUT", locate(url, self._endpoints), query)
+        call = self.exchanges.call("upload part", url, "PUT", query)
         headers, crc, _ = await self._upload(call, source, offset, length, algorithm)
         return PartReceipt(
             number=number,
@@ -180,22 +153,23 @@ class WirePlane(DataPlane):
         plain = {"range": range.header} if range else {}
         if etag is not None:
             plain["if-match"] = etag
-        call = _Call("get object", url, "GET", locate(url, self._endpoints), plain=plain)
+        call = self.exchanges.call("get object", url, "GET")
+        call.plain = plain
         call.signed = {"x-amz-checksum-mode": "ENABLED"}
 
         async def send(connection: Connection) -> None:
-            connection.begin_send(memoryview(b""), await self._signed_head(call))
+            connection.begin_send(memoryview(b""), await self.exchanges.signed_head(call))
             await connection.sent()
 
-        with _naming(call):
-            await self._lease.ready()
+        with naming(call):
+            await self.exchanges.lease.ready()
             async with self._pool.request(
                 call.target.origin, "GET", send, repeatable=True
             ) as response:
                 headers = response.head.headers
                 if response.head.status not in (200, 206):
-                    raise await self._refused(call, response)
-                self._worked(call)
+                    raise await self.exchanges.refused(call, response)
+                self.exchanges.worked(call)
                 length, total = check_span(url, response.head.status, headers, range)
                 check_etag(url, etag, headers)
                 info = object_info(url, headers, total)
@@ -210,27 +184,27 @@ class WirePlane(DataPlane):
     def statistics(self) -> WireStatistics:
         """Requests and bytes since the start, and where the connections are."""
         return WireStatistics(
-            self._requests, self._bytes_sent, self._bytes_received, self._pool.statistics()
+            self.exchanges.requests,
+            self._bytes_sent,
+            self._bytes_received,
+            self._pool.statistics(),
         )
 
     def __repr__(self) -> str:
-        where = self._endpoints.s3
-        # Only the host: an endpoint may have a path that is nobody's business.
-        place = urlsplit(where).netloc.rpartition("@")[2] if where else self._endpoints.region
-        return f"<WirePlane {place} requests={self._requests} {self._pool!r} {self._pieces!r}>"
+        return f"<WirePlane {self.exchanges!r} {self._pieces!r}>"
 
     # Uploads.
 
     async def _upload(
         self,
-        call: _Call,
+        call: Call,
         source: ByteSource,
         offset: int,
         length: int,
         algorithm: ChecksumAlgorithm,
     ) -> tuple[Mapping[str, str], int, bool]:
         """Sum, send, check; returns the answer's fields, the CRC, and whether S3 echoed it."""
-        with _naming(call), self._pieces.lend(length) as buffers:
+        with naming(call), self._pieces.lend(length) as buffers:
             crc = await self._threads.run(_sum, source, offset, length, algorithm, buffers[0])
             value = algorithm.encode(crc)
             call.signed = {
@@ -240,17 +214,17 @@ class WirePlane(DataPlane):
             call.plain = {"content-length": str(length)}
 
             async def send(connection: Connection) -> None:
-                head = await self._signed_head(call)
+                head = await self.exchanges.signed_head(call)
                 await self._send(connection, head, source, offset, length, buffers)
 
             # Waiting for a renewal here and not in ``send`` keeps connections fresh.
-            await self._lease.ready()
+            await self.exchanges.lease.ready()
             async with self._pool.request(
                 call.target.origin, "PUT", send, repeatable=True
             ) as response:
                 if response.head.status != 200:
-                    raise await self._refused(call, response)
-                self._worked(call)
+                    raise await self.exchanges.refused(call, response)
+                self.exchanges.worked(call)
                 await response.read_small()
             headers = response.head.headers
             etag_of(call.url, headers)
@@ -323,58 +297,6 @@ class WirePlane(DataPlane):
             done += got
             current, other = other, current
         return crc
-
-    # Both.
-
-    async def _signed_head(self, call: _Call) -> bytes:
-        """The head as it is sent now: under the current lease, at the current second."""
-        self._requests += 1
-        call.credentials = await self._lease.ready()
-        headers = self._signer.sign_head(
-            call.credentials,
-            call.method,
-            call.target.path,
-            {"host": call.target.origin.host_header, **call.signed},
-            now=self._clock.now(),
-            query=call.query,
-        )
-        headers |= call.plain
-        headers["user-agent"] = self._user_agent
-        headers["accept-encoding"] = "identity"
-        target = f"{call.target.path}?{call.query}" if call.query else call.target.path
-        return build_request(call.method, target, headers)
-
-    def _worked(self, call: _Call) -> None:
-        if call.credentials is not None:
-            self._lease.report_worked(call.credentials)
-
-    async def _refused(self, call: _Call, response: Response) -> EngineError:
-        """The error for an answer that is not the success that was asked for."""
-        try:
-            body = await response.read_small()
-        except (ProtocolError, ConnectionFailed):
-            body = b""  # a reset behind the head: the status has to do
-        headers = response.head.headers
-        error = refusal(call.operation, call.url, response.head, body, self._clock.now())
-        if isinstance(error, S3Error):
-            date = date_of(headers, "date")
-            if error.s3_code == "RequestTimeTooSkewed" and date is not None:
-                self._clock.learn(date)
-            if call.credentials is not None:
-                await judge(self._lease, call.credentials, error)
-        return error
-
-
-@contextmanager
-def _naming(call: _Call) -> Iterator[None]:
-    """Errors of the network say which object they hit."""
-    try:
-        yield
-    except (ConnectionFailed, ProtocolError) as error:
-        if str(call.url) in error.headline:
-            raise
-        headline = f"{call.operation} of {call.url}: {error.headline}"
-        raise type(error)(headline, fix=error.fix, **error.facts) from error
 
 
 def _sum(

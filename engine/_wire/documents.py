@@ -1,0 +1,144 @@
+"""S3's and STS's XML answers as plain values, and the two documents that S3 is sent. PURE.
+
+Expat without a tree: a listing of 1,000 keys is 6,000 elements. What must not live here: a document
+type (refused, as entities could blow up), what a value means (``planes``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+from xml.parsers import expat
+from xml.sax.saxutils import escape
+
+from engine.errors import ProtocolError
+
+_MAX_DEPTH = 16
+# Text that a parser would change or drop: line ends are normalised, unless written as numbers.
+_UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_ENTITIES = {"\r": "&#13;", "\n": "&#10;", "\t": "&#9;"}
+
+
+class Document(NamedTuple):
+    """One answer.
+
+    Attributes:
+        root: Name of the root element.
+        values: Texts of the elements below the root, by name; the last of a name wins.
+        rows: The same one level deeper, one for each element of the name that was asked for.
+    """
+
+    root: str
+    values: Mapping[str, str]
+    rows: list[dict[str, str]]
+
+
+def read_document(body: bytes, row: str = "", *, below: str = "") -> Document:
+    """Read an answer.
+
+    Args:
+        row: Name of the elements that repeat (``Contents``).
+        below: Read the element of this name as the root, where an envelope is around it.
+
+    Raises:
+        ProtocolError: Not XML, a document type, or over 16 levels deep.
+    """
+    reader = _Reader(row, below)
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartDoctypeDeclHandler = _refuse_doctype
+    parser.StartElementHandler = reader.start
+    parser.EndElementHandler = reader.end
+    parser.CharacterDataHandler = reader.text
+    try:
+        parser.Parse(body, True)
+    except expat.ExpatError as error:
+        raise ProtocolError(f"an answer that is not XML: {error}") from None
+    return Document(reader.root, reader.values, reader.rows)
+
+
+def complete_document(parts: Iterable[tuple[int, str, str]], checksum_field: str) -> bytes:
+    """The body of CompleteMultipartUpload.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
+
+    Args:
+        parts: Number, ETag and checksum of each, in the order of the numbers.
+        checksum_field: ``ChecksumCRC64NVME`` or its kin.
+    """
+    rows = "".join(
+        f"<Part><PartNumber>{number}</PartNumber><ETag>{_text(etag)}</ETag>"
+        f"<{checksum_field}>{_text(checksum)}</{checksum_field}></Part>"
+        for number, etag, checksum in parts
+    )
+    return _document("CompleteMultipartUpload", rows)
+
+
+def delete_document(keys: Iterable[str]) -> bytes:
+    """The body of DeleteObjects, which answers only with what was refused.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
+    """
+    rows = "".join(f"<Object><Key>{_text(key)}</Key></Object>" for key in keys)
+    return _document("Delete", f"{rows}<Quiet>true</Quiet>")
+
+
+def is_writable(text: str) -> bool:
+    """Whether XML 1.0 has a way to write every character of ``text``."""
+    return _UNWRITABLE.search(text) is None
+
+
+def _document(root: str, inner: str) -> bytes:
+    return f'<{root} xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{inner}</{root}>'.encode()
+
+
+def _text(value: str) -> str:
+    return escape(value, _ENTITIES)
+
+
+def _refuse_doctype(*_: object) -> None:
+    raise ProtocolError("an answer with a document type")
+
+
+class _Reader:
+    """Collects texts by their depth below the root."""
+
+    def __init__(self, row: str, below: str) -> None:
+        self.root = ""
+        self.values: dict[str, str] = {}
+        self.rows: list[dict[str, str]] = []
+        self._row_name = row
+        self._below = below
+        self._base = 0 if not below else _MAX_DEPTH
+        self._depth = 0
+        self._row: dict[str, str] | None = None
+        self._text = ""
+
+    def start(self, name: str, _attributes: object) -> None:
+        self._depth += 1
+        depth = self._depth - self._base
+        if self._depth > _MAX_DEPTH:
+            raise ProtocolError(f"an answer over {_MAX_DEPTH} levels deep")
+        self._text = ""
+        if depth == 2 and name == self._row_name:
+            self._row = {}
+            self.rows.append(self._row)
+        elif self._depth == 1 or name == self._below:
+            self.root = name
+            if name == self._below:
+                self._base = self._depth - 1
+
+    def end(self, name: str) -> None:
+        depth = self._depth - self._base
+        if depth == 3 and self._row is not None:
+            self._row[name] = self._text
+        elif depth == 2:
+            if self._row is None:
+                self.values[name] = self._text
+            self._row = None
+        self._depth -= 1
+        self._text = ""
+
+    def text(self, data: str) -> None:
+        self._text += data

@@ -1,0 +1,203 @@
+"""Signed requests to S3 over our own HTTP client: what all verbs of the wire share.
+
+What lives here: a call before it is signed, its head, what a refusal means, small answers. What
+must not: a verb (``wire.py``, ``wire_control.py``), a second try (``engine.retry``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import NamedTuple, final
+from urllib.parse import urlsplit
+
+from engine._wire.connect import Connector
+from engine._wire.connection import Connection
+from engine._wire.endpoint import Target, locate
+from engine._wire.http11 import build_request
+from engine._wire.pool import MAX_CONNECTIONS, MAX_SMALL_BODY, ConnectionPool, Response
+from engine._wire.sigv4 import UNSIGNED_PAYLOAD, Signer
+from engine.config import Endpoints
+from engine.errors import ConnectionFailed, EngineError, ProtocolError, S3Error
+from engine.planes.answers import date_of, refusal
+from engine.planes.lease_rules import judge
+from engine.protocols import Clock, Lease
+from engine.threads import ThreadDoor
+from engine.types import Credentials, S3Url
+
+
+@dataclass(slots=True)
+class Call:
+    """One request before it is signed, and the credentials it was last signed with.
+
+    Attributes:
+        operation: In words, for messages (``upload part``).
+        query: From ``encode_query``.
+        signed: Headers that the signature covers.
+        plain: Headers that it does not.
+        body: Of a control verb; the bytes of objects are not kept in a call.
+    """
+
+    operation: str
+    url: S3Url
+    method: str
+    target: Target
+    query: str = ""
+    signed: Mapping[str, str] = field(default_factory=dict)
+    plain: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    credentials: Credentials | None = None
+
+
+class Answer(NamedTuple):
+    """A small answer, whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@final
+class Exchanges:
+    """Requests of one engine to S3: one pool of connections, one lease, one signer.
+
+    Args:
+        endpoints: Where S3 is, its CA bundle, and the timeouts.
+        lease: Asked before every request; told what S3 says of its credentials.
+        max_connections: Requests under way at once.
+        user_agent: The User-Agent header.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        lease: Lease,
+        *,
+        clock: Clock,
+        threads: ThreadDoor,
+        max_connections: int = MAX_CONNECTIONS,
+        user_agent: str,
+    ) -> None:
+        self.endpoints = endpoints
+        self.lease = lease
+        self.requests = 0
+        self._clock = clock
+        self._user_agent = user_agent
+        self._signer = Signer(endpoints.region)
+        connector = Connector(endpoints.timeouts, threads, endpoints.ca_bundle)
+        self.pool = ConnectionPool(connector, clock, max_connections=max_connections)
+
+    def call(self, operation: str, url: S3Url, method: str, query: str = "") -> Call:
+        """A call that is not signed yet. Raises UsageError for a key that cannot be sent."""
+        return Call(operation, url, method, locate(url, self.endpoints), query)
+
+    async def signed_head(self, call: Call) -> bytes:
+        """The head as it is sent now: under the current lease, at the current second."""
+        self.requests += 1
+        call.credentials = await self.lease.ready()
+        payload = UNSIGNED_PAYLOAD if call.body is None else sha256(call.body).hexdigest()
+        headers = self._signer.sign_head(
+            call.credentials,
+            call.method,
+            call.target.path,
+            {"host": call.target.origin.host_header, **call.signed},
+            now=self._clock.now(),
+            query=call.query,
+            payload_hash=payload,
+        )
+        headers |= call.plain
+        headers["user-agent"] = self._user_agent
+        headers["accept-encoding"] = "identity"
+        target = f"{call.target.path}?{call.query}" if call.query else call.target.path
+        return build_request(call.method, target, headers)
+
+    async def small(
+        self,
+        call: Call,
+        *,
+        limit: int = MAX_SMALL_BODY,
+        repeatable: bool = True,
+        patience: float | None = None,
+    ) -> Answer:
+        """A request and the whole of its small answer.
+
+        Args:
+            limit: Bytes of the answer's body; more is an error.
+            repeatable: Whether it may be sent again where a reused connection was dead.
+            patience: Seconds without a byte of the answer, where it is not the usual.
+
+        Raises:
+            TransferError: By class: what S3 or the network said.
+        """
+        body = call.body or b""
+        if call.method in ("PUT", "POST"):
+            call.plain = {**call.plain, "content-length": str(len(body))}
+
+        async def send(connection: Connection) -> None:
+            connection.begin_send(memoryview(body), await self.signed_head(call))
+            await connection.sent()
+
+        with naming(call):
+            await self.lease.ready()
+            async with self.pool.request(
+                call.target.origin, call.method, send, repeatable=repeatable, patience=patience
+            ) as response:
+                if response.head.status not in (200, 204):
+                    raise await self.refused(call, response)
+                self.worked(call)
+                data = await response.read_small(limit + 1)
+                if len(data) > limit:
+                    raise ProtocolError(f"an answer of over {limit} bytes")
+                return Answer(response.head.status, response.head.headers, data)
+
+    def worked(self, call: Call) -> None:
+        """Tell the lease that S3 took a request signed with this set."""
+        if call.credentials is not None:
+            self.lease.report_worked(call.credentials)
+
+    async def refused(self, call: Call, response: Response) -> EngineError:
+        """The error for an answer that is not the success that was asked for."""
+        try:
+            body = await response.read_small()
+        except (ProtocolError, ConnectionFailed):
+            body = b""  # a reset behind the head: the status has to do
+        return await self.judged(
+            call, refusal(call.operation, call.url, response.head, body, self._clock.now()),
+            response.head.headers,
+        )  # fmt: skip
+
+    async def judged(
+        self, call: Call, error: EngineError, headers: Mapping[str, str]
+    ) -> EngineError:
+        """``error``, after the clock and the lease have heard what it says of them."""
+        if isinstance(error, S3Error):
+            date = date_of(headers, "date")
+            if error.s3_code == "RequestTimeTooSkewed" and date is not None:
+                self._clock.learn(date)
+            if call.credentials is not None:
+                await judge(self.lease, call.credentials, error)
+        return error
+
+    async def aclose(self) -> None:
+        """Close all connections; requests under way fail. Safe to call twice."""
+        await self.pool.aclose()
+
+    def __repr__(self) -> str:
+        where = self.endpoints.s3
+        # Only the host: an endpoint may have a path that is nobody's business.
+        place = urlsplit(where).netloc.rpartition("@")[2] if where else self.endpoints.region
+        return f"{place} requests={self.requests} {self.pool!r}"
+
+
+@contextmanager
+def naming(call: Call) -> Iterator[None]:
+    """Errors of the network say which object they hit."""
+    try:
+        yield
+    except (ConnectionFailed, ProtocolError) as error:
+        if str(call.url) in error.headline:
+            raise
+        headline = f"{call.operation} of {call.url}: {error.headline}"
+        raise type(error)(headline, fix=error.fix, **error.facts) from error

@@ -1,0 +1,310 @@
+"""S3's control verbs over our own HTTP client: list, head, create, complete, abort, delete.
+
+What lives here: one verb a method, its request and its answer. What must not: a second try
+(``engine.retry``), bytes of objects (``wire.py``).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import final
+from urllib.parse import unquote_plus
+
+from engine._wire.documents import (
+    Document,
+    complete_document,
+    delete_document,
+    is_writable,
+    read_document,
+)
+from engine._wire.sigv4 import encode_query
+from engine._wire.xml import parse_error
+from engine.config import Endpoints
+from engine.errors import ProtocolError, S3Error
+from engine.planes.answers import checksum_of, object_info
+from engine.planes.errors import s3_error
+from engine.planes.exchange import Answer, Call, Exchanges
+from engine.planes.lease_rules import is_near_expiry
+from engine.planes.wire import WirePlane
+from engine.protocols import ChecksumAlgorithm, Clock, ControlPlane, DataPlane, Lease
+from engine.threads import ThreadDoor
+from engine.types import Checksum, MiB, ObjectInfo, PartReceipt, PutReceipt, S3Url, UploadId
+
+# https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
+MAX_DELETE = 1_000
+# A page has at most 1,000 keys of 1,024 bytes, each up to three characters when encoded.
+MAX_LISTING = 8 * MiB
+# A page has at most 1,000 parts, each with its checksums: some 500 bytes.
+MAX_PARTS_PAGE = 2 * MiB
+# 10,000 parts in pages of 1,000; a store may give smaller ones.
+_MAX_PARTS_PAGES = 1_000
+
+
+@final
+class WireControlPlane(ControlPlane):
+    """S3's control verbs, on the connections of the data plane beside it.
+
+    Args:
+        beside: The data plane of the same engine: its connections are shared where it has ours.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        lease: Lease,
+        *,
+        clock: Clock,
+        threads: ThreadDoor,
+        user_agent: str,
+        beside: DataPlane | None = None,
+    ) -> None:
+        if isinstance(beside, WirePlane):
+            self._exchanges = beside.exchanges
+        else:
+            self._exchanges = Exchanges(
+                endpoints, lease, clock=clock, threads=threads, user_agent=user_agent
+            )
+        self._complete_seconds = endpoints.timeouts.complete
+
+    async def head_object(self, url: S3Url) -> ObjectInfo:
+        """https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html"""
+        call = self._exchanges.call("head object", url, "HEAD")
+        call.signed = {"x-amz-checksum-mode": "ENABLED"}
+        try:
+            answer = await self._exchanges.small(call)
+        except S3Error as error:
+            if error.s3_code not in ("400", "404"):
+                raise
+            raise await self._behind_bare(call, error) from None
+        length = answer.headers.get("content-length", "")
+        if not (length.isascii() and length.isdigit()):
+            raise ProtocolError(f"an answer without a length for {url}")
+        return object_info(url, answer.headers, int(length))
+
+    async def _behind_bare(self, call: Call, bare: S3Error) -> Exception:
+        """An answer to HEAD has no body, and so no code: near the end of the lease a 400 means
+        "expired"; else the same is asked by GET, whose error has one."""
+        held = call.credentials
+        lease = self._exchanges.lease
+        if bare.status == 400 and held is not None and is_near_expiry(lease, held):
+            error = s3_error(call.operation, call.url, code="ExpiredToken", status=400)
+            return await self._exchanges.judged(call, error, {})
+        probe = self._exchanges.call("head object", call.url, "GET")
+        probe.plain = {"range": "bytes=0-0"}
+        try:
+            await self._exchanges.small(probe)
+        except S3Error as error:
+            return error
+        except ProtocolError:
+            pass  # 206, or the whole object from a store that knows no ranges: it is there now
+        return bare
+
+    async def list_page(
+        self, prefix: S3Url, token: str | None
+    ) -> tuple[Sequence[ObjectInfo], str | None]:
+        """https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html"""
+        query = [("encoding-type", "url"), ("list-type", "2"), ("prefix", prefix.key)]
+        if token is not None:
+            query.append(("continuation-token", token))
+        bucket = S3Url(prefix.bucket)
+        call = self._exchanges.call("list objects", bucket, "GET", encode_query(query))
+        answer = await self._exchanges.small(call, limit=MAX_LISTING)
+        document = _read(call, answer, "ListBucketResult", "Contents")
+        encoded = document.values.get("EncodingType") == "url"
+        page = [_listed(prefix.bucket, row, encoded) for row in document.rows]
+        if document.values.get("IsTruncated") != "true":
+            return page, None
+        following = document.values.get("NextContinuationToken")
+        if not following:
+            raise S3Error(
+                f"the listing of {prefix} does not say how to go on",
+                s3_code="BadListing",
+                status=200,
+            )
+        return page, following
+
+    async def create_multipart_upload(self, url: S3Url, algorithm: ChecksumAlgorithm) -> UploadId:
+        """https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateMultipartUpload.html"""
+        call = self._exchanges.call("create multipart upload", url, "POST", "uploads=")
+        call.body = b""
+        call.signed = {
+            "x-amz-checksum-algorithm": algorithm.name.upper(),
+            "x-amz-checksum-type": "FULL_OBJECT",
+        }
+        answer = await self._exchanges.small(call)
+        document = _read(call, answer, "InitiateMultipartUploadResult")
+        upload_id = document.values.get("UploadId", "")
+        if not upload_id:
+            raise ProtocolError(f"an answer without an upload id for {url}")
+        return UploadId(upload_id)
+
+    async def complete_multipart_upload(
+        self,
+        url: S3Url,
+        upload_id: UploadId,
+        parts: Sequence[PartReceipt],
+        checksum: Checksum,
+        size: int,
+    ) -> PutReceipt:
+        """https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
+
+        S3 may answer 200 and an error behind it, and sends blanks while it works, for minutes.
+        """
+        query = encode_query([("uploadId", upload_id)])
+        call = self._exchanges.call("complete multipart upload", url, "POST", query)
+        name = checksum.algorithm
+        rows = [(part.number, part.etag, part.checksum.value) for part in parts]
+        call.body = complete_document(rows, f"Checksum{name.upper()}")
+        call.signed = {
+            "content-type": "application/xml",
+            f"x-amz-checksum-{name}": checksum.value,
+            "x-amz-checksum-type": "FULL_OBJECT",
+            "x-amz-mp-object-size": str(size),
+        }
+        answer = await self._exchanges.small(
+            call, repeatable=False, patience=self._complete_seconds
+        )
+        document = await self._read_late(call, answer, "CompleteMultipartUploadResult")
+        return PutReceipt(
+            document.values.get("ETag", ""),
+            _checksum(document.values),
+            answer.headers.get("x-amz-version-id"),
+        )
+
+    async def abort_multipart_upload(self, url: S3Url, upload_id: UploadId) -> None:
+        """https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html"""
+        query = encode_query([("uploadId", upload_id)])
+        await self._exchanges.small(
+            self._exchanges.call("abort multipart upload", url, "DELETE", query)
+        )
+
+    async def list_parts(self, url: S3Url, upload_id: UploadId) -> Sequence[int]:
+        """https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListParts.html"""
+        numbers: list[int] = []
+        marker = "0"
+        for _ in range(_MAX_PARTS_PAGES):
+            query = [("part-number-marker", marker), ("uploadId", upload_id)]
+            call = self._exchanges.call("list parts", url, "GET", encode_query(query))
+            try:
+                answer = await self._exchanges.small(call, limit=MAX_PARTS_PAGE)
+            except S3Error as error:
+                if error.s3_code == "NoSuchUpload":
+                    return ()
+                raise
+            document = _read(call, answer, "ListPartsResult", "Part")
+            numbers += [_number(row.get("PartNumber", "")) for row in document.rows]
+            following = document.values.get("NextPartNumberMarker", "")
+            if document.values.get("IsTruncated") != "true" or following in ("", marker):
+                return numbers
+            marker = following
+        raise ProtocolError(f"the list of the parts of {url} does not end")
+
+    async def delete_objects(self, urls: Sequence[S3Url]) -> None:
+        """https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
+        assert len({url.bucket for url in urls}) <= 1
+        # A key that XML cannot write goes alone, in a request of its own.
+        for url in urls:
+            if not is_writable(url.key):
+                await self._exchanges.small(self._exchanges.call("delete object", url, "DELETE"))
+        rest = [url for url in urls if is_writable(url.key)]
+        for start in range(0, len(rest), MAX_DELETE):
+            await self._delete_page(rest[start : start + MAX_DELETE])
+
+    async def _delete_page(self, urls: Sequence[S3Url]) -> None:
+        bucket = S3Url(urls[0].bucket)
+        call = self._exchanges.call("delete objects", bucket, "POST", "delete=")
+        call.body = delete_document(url.key for url in urls)
+        digest = hashlib.md5(call.body, usedforsecurity=False).digest()
+        call.signed = {
+            "content-type": "application/xml",
+            # S3 insists on a sum; this is the one that every store knows.
+            "content-md5": base64.b64encode(digest).decode(),
+        }
+        answer = await self._exchanges.small(call, limit=MAX_LISTING)
+        document = await self._read_late(call, answer, "DeleteResult", "Error")
+        for refused in document.rows:
+            error = s3_error(
+                "delete objects",
+                S3Url(bucket.bucket, refused.get("Key", "")),
+                code=refused.get("Code", ""),
+                status=200,
+                message=refused.get("Message", ""),
+            )
+            raise await self._exchanges.judged(call, error, answer.headers)
+
+    async def _read_late(self, call: Call, answer: Answer, root: str, row: str = "") -> Document:
+        """The answer of a verb whose error may come behind a 200."""
+        document = read_document(answer.body.lstrip(), row)
+        if document.root != "Error":
+            return _checked(call, document, root)
+        said = parse_error(answer.body.lstrip())
+        error = s3_error(
+            call.operation,
+            call.url,
+            code=said.code,
+            status=answer.status,
+            message=said.message,
+            request_id=answer.headers.get("x-amz-request-id", said.request_id),
+            headers=answer.headers,
+        )
+        raise await self._exchanges.judged(call, error, answer.headers)
+
+    async def aclose(self) -> None:
+        """Close all connections; requests under way fail."""
+        await self._exchanges.aclose()
+
+    def __repr__(self) -> str:
+        return f"<WireControlPlane {self._exchanges!r}>"
+
+
+def _read(call: Call, answer: Answer, root: str, row: str = "") -> Document:
+    return _checked(call, read_document(answer.body, row), root)
+
+
+def _checked(call: Call, document: Document, root: str) -> Document:
+    if document.root != root:
+        raise ProtocolError(
+            f"{call.operation} of {call.url} was answered with <{document.root[:60]}>",
+            fix="Check the endpoint",
+        )
+    return document
+
+
+def _listed(bucket: str, row: Mapping[str, str], encoded: bool) -> ObjectInfo:
+    key = row.get("Key", "")
+    return ObjectInfo(
+        S3Url(bucket, unquote_plus(key) if encoded else key),
+        size=_number(row.get("Size", "")),
+        etag=row.get("ETag", ""),
+        last_modified=_instant(row.get("LastModified", "")),
+    )
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise ProtocolError(f"not a number in an answer of S3: {text[:40]!r}")
+    return int(text)
+
+
+def _instant(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _checksum(values: Mapping[str, str]) -> Checksum | None:
+    """The checksum in a document, by the rules for the one in a head."""
+    headers = dict(_checksum_headers(values))
+    return checksum_of(headers)
+
+
+def _checksum_headers(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if name == "ChecksumType":
+            yield "x-amz-checksum-type", value
+        elif name.startswith("Checksum"):
+            yield f"x-amz-checksum-{name[len('Checksum') :].lower()}", value
