@@ -103,6 +103,13 @@ def classify(error: BaseException) -> Verdict:
     return Verdict.FAIL
 
 
+def classify_direct(error: BaseException) -> Verdict:
+    """``classify`` for calls with no broker between them and the source of credentials."""
+    if isinstance(error, CredentialsError):
+        return Verdict.RETRY if error.retryable else Verdict.FAIL
+    return classify(error)
+
+
 class RetryBudget:
     """Tokens for repeated requests, shared by all requests of one engine."""
 
@@ -129,9 +136,18 @@ class Retrier:
     Args:
         random: Where the jitter comes from; passed so that a simulation can repeat it.
         emit: Told about every repetition.
+        verdict: What to do after an error.
     """
 
-    def __init__(self, policy: RetryPolicy, *, random: Random, emit: Emit) -> None:
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        *,
+        random: Random,
+        emit: Emit,
+        verdict: Callable[[BaseException], Verdict] = classify,
+    ) -> None:
+        self._verdict = verdict
         self._policy = policy
         self._random = random
         self._emit = emit
@@ -149,7 +165,7 @@ class Retrier:
         try:
             result = await call()
         except Exception as error:
-            if classify(error) is Verdict.FAIL:
+            if self._verdict(error) is Verdict.FAIL:
                 raise
             failed = error
         else:
@@ -168,7 +184,9 @@ class Retrier:
         that have failed once; it is told of that failure as its first attempt."""
         first = [failed]
         async for attempt in tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(lambda error: classify(error) is not Verdict.FAIL),
+            retry=tenacity.retry_if_exception(
+                lambda error: self._verdict(error) is not Verdict.FAIL
+            ),
             stop=_Attempts(self._policy.max_attempts, self._budget),
             wait=self._wait,
             sleep=anyio.sleep,

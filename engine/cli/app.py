@@ -25,6 +25,7 @@ COMMANDS = {
     "load": ("Transfer", "stage files to S3, then COPY them into Redshift"),
     "ls": ("Inspect", "list the objects below a prefix"),
     "rm": ("Inspect", "delete objects"),
+    "doctor": ("Setup", "check credentials, role and bucket; say what to change where"),
     "credentials": ("Setup", "show which credentials would be used"),
     "demo": ("Setup", "run the main job on embedded real parts"),
     "testing": ("Setup", "run the test doubles of S3, STS and Redshift"),

@@ -173,12 +173,8 @@ class Session:
         Raises:
             Stopped: SIGINT or SIGTERM came; what was open has been aborted.
         """
-        import anyio
-
         try:
-            return anyio.run(
-                _until_signal, self.engine, work, backend_options={"use_uvloop": _has_uvloop()}
-            )
+            return run_until_signal(self.engine, work)
         except BrokenPipeError:
             # Nobody reads any more (`s3engine ls ... | head`); click would make it exit 1.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -193,6 +189,17 @@ class Stopped(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
+
+
+def run_until_signal(manager: Any, work: Callable[[], Awaitable[T]]) -> T:
+    """``work()`` inside the async context ``manager``, on uvloop where it is installed.
+
+    Raises:
+        Stopped: SIGINT or SIGTERM came; what was open has been closed.
+    """
+    import anyio
+
+    return anyio.run(_until_signal, manager, work, backend_options={"use_uvloop": _has_uvloop()})
 
 
 async def _until_signal(engine: Any, work: Callable[[], Awaitable[T]]) -> T:

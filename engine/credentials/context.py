@@ -30,7 +30,7 @@ class SourceContext:
         user_agent: Sent to services that the source calls.
     """
 
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] = field(repr=False)  # keys may be in it
     endpoints: Endpoints
     sts: Sts
     session_name: str

@@ -135,6 +135,7 @@ async def list_parts(exchange: Exchange, store: Store) -> Answer:
         return f"<PartNumber>{match[1]}</PartNumber>{match[2]}{value}</Part>"
 
     text = _PART.sub(with_checksum, _data(answer).decode())
+    text = text.replace("ListPartsResponse", "ListPartsResult")  # moto's own name for it
     kinds = (
         f"<ChecksumAlgorithm>{upload.algorithm.upper()}</ChecksumAlgorithm>"
         f"<ChecksumType>{upload.kind}</ChecksumType></ListPartsResult>"
