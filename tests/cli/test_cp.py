@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -249,3 +250,29 @@ def test_failures_of_a_kind_are_named_up_to_a_limit(cli: Cli) -> None:
     done = cli.run("cp", "t/", "s3://no-such-bucket/t/").check(1)
     assert done.err.count("failed t/") == 25
     assert "more failures are only counted" in done.err and "39 more failed" in done.err
+
+
+_WITHOUT_SDK = """
+import sys
+for name in ("aioboto3", "aiobotocore", "boto3", "botocore"):
+    sys.modules[name] = None
+from engine.cli.app import main
+main(sys.argv[1:])
+"""
+
+
+def test_a_copy_under_a_role_needs_no_aws_sdk(cli: Cli) -> None:
+    """Control verbs and AssumeRole are ours: an import of the SDK would fail here."""
+    cli.file("big", bytes(11 * MiB))
+    line = ("cp", "big", cli.url("big"), "--role-arn", cli.role_with("writer"))
+    for arguments in (line, ("ls", cli.url("")), ("rm", cli.url("big"))):
+        done = subprocess.run(
+            [sys.executable, "-c", _WITHOUT_SDK, *arguments],
+            cwd=cli.home,
+            env=cli.env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+    assert cli.keys() == []
