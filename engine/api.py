@@ -41,8 +41,7 @@ from engine.home import Home
 from engine.planes import CONTROL_PLANES, DATA_PLANES
 from engine.protocols import CredentialProvider, Lease
 from engine.retry import Retrier
-from engine.settings import endpoints_from, package_version
-from engine.staging import EngineStage
+from engine.settings import endpoints_from
 from engine.threads import ThreadDoor
 from engine.transfer import (
     BytesSource,
@@ -57,6 +56,7 @@ from engine.transfer import (
     upload,
 )
 from engine.types import ByteRange, Credentials, ObjectInfo, S3Url, TransferResult
+from engine.version import VERSION
 
 if TYPE_CHECKING:
     from engine.redshift import CopyOptions, LoadReport
@@ -145,7 +145,7 @@ class Engine:
         self._emit = _guarded(hook)
         self._random = random or Random()
         self._refuse_long_chain = refuse_long_chain
-        self._user_agent = f"s3engine/{package_version()} run/{self.run_id}"
+        self._user_agent = f"s3engine/{VERSION} run/{self.run_id}"
         self._clock = LoopClock()
         self._open: _OpenEngine | None = None
 
@@ -198,6 +198,8 @@ class Engine:
         targets = [_object_url(url) for url in urls]
         if len({target.bucket for target in targets}) > 1:
             raise UsageError("the objects to delete are in more than one bucket")
+        from engine.staging import EngineStage
+
         await EngineStage(self._ready().context).sweep(targets)
         return len(targets)
 
@@ -247,6 +249,7 @@ class Engine:
         """
         from engine.redshift import CopyOptions, CopyRole, CsvFormat, JdbcUrl, LoadRequest, load
         from engine.redshift.executors.wire import WireExecutor
+        from engine.staging import EngineStage
 
         engine = self._ready()
         if (copy_role is None) == (copy_keys_role is None):

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from html import escape  # saxutils would load urllib.request
 from typing import NamedTuple
 from xml.parsers import expat
-from xml.sax.saxutils import escape
 
 from engine.errors import ProtocolError
 
 _MAX_DEPTH = 16
 # Text that a parser would change or drop: line ends are normalised, unless written as numbers.
 _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_ENTITIES = {"\r": "&#13;", "\n": "&#10;", "\t": "&#9;"}
+_LINE_ENDS = str.maketrans({"\r": "&#13;", "\n": "&#10;", "\t": "&#9;"})
 
 
 class Document(NamedTuple):
@@ -94,7 +94,7 @@ def _document(root: str, inner: str) -> bytes:
 
 
 def _text(value: str) -> str:
-    return escape(value, _ENTITIES)
+    return escape(value, quote=False).translate(_LINE_ENDS)
 
 
 def _refuse_doctype(*_: object) -> None:

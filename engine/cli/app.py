@@ -18,7 +18,7 @@ import click
 from engine.cli.options import Stopped
 from engine.cli.output import print_error
 from engine.errors import EngineError
-from engine.settings import package_version
+from engine.version import VERSION
 
 COMMANDS = {
     "cp": ("Transfer", "copy files and trees to and from S3"),
@@ -73,7 +73,7 @@ Copy a folder under a role:
 
 
 @click.group(cls=_Commands, epilog=_EPILOG, context_settings={"max_content_width": 100})
-@click.version_option(package_version(), prog_name="s3engine")
+@click.version_option(VERSION, prog_name="s3engine")
 def app() -> None:
     """Move many objects to and from S3 under assumed roles that are renewed while you work."""
 

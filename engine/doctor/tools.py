@@ -28,9 +28,9 @@ from engine.events import silent
 from engine.planes import CONTROL_PLANES, DATA_PLANES
 from engine.protocols import Clock, ControlPlane, CredentialProvider, DataPlane, Lease
 from engine.retry import Retrier, classify_direct
-from engine.settings import package_version
 from engine.threads import ThreadDoor
 from engine.types import Credentials
+from engine.version import VERSION
 
 T = TypeVar("T")
 
@@ -134,7 +134,7 @@ async def open_tools(setup: Setup) -> AsyncIterator[Tools]:
     """
     run_id = secrets.token_hex(4)
     endpoints = replace(setup.endpoints, timeouts=_TIMEOUTS)
-    user_agent = f"s3engine/{package_version()} run/{run_id}"
+    user_agent = f"s3engine/{VERSION} run/{run_id}"
     random, door = Random(), ThreadDoor()
     clock = LoopClock()
     sts = StsClient(endpoints, user_agent, clock=clock, threads=door)

@@ -6,12 +6,14 @@ import inspect
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import engine
+from engine.version import VERSION
 
 ROOT = Path(__file__).parents[2]
 
@@ -153,3 +155,8 @@ def test_a_public_name_can_be_used_and_is_documented(name: str) -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Enigne'"):
         engine.Enigne  # noqa: B018
+
+
+def test_the_version_is_the_package_s() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == VERSION
