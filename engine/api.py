@@ -406,6 +406,7 @@ class _OpenEngine:
             door=self.door,
             profile=engine._profile,
             user_agent=engine._user_agent,
+            random=engine._random,
         )
         return plan_source(engine._source, context)
 

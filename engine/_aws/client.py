@@ -117,8 +117,9 @@ class AwsClient:
     def _answer_error(self, operation: str, response: Mapping[str, Any]) -> EngineError:
         metadata = response.get("ResponseMetadata", {})
         status = int(metadata.get("HTTPStatusCode", 0))
-        code = str(response.get("Error", {}).get("Code", status))
-        text = str(response.get("Error", {}).get("Message", ""))
+        error = response.get("Error") or response  # Ceph's STS leaves the envelope out
+        code = str(error.get("Code") or status)
+        text = str(error.get("Message") or "")
         if status in {302, 303, 307, 308}:
             return RedirectRefused(
                 f"{self._service} answered {operation} with a redirect ({status})",
@@ -164,6 +165,7 @@ class AwsClient:
             # of CompleteMultipartUpload), so the read time-out must outlive it.
             read_timeout=timeouts.complete if self._service == "s3" else timeouts.first_byte,
             user_agent=self._user_agent,
+            ignore_configured_endpoint_urls=True,  # ``settings`` has read them
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             s3={"addressing_style": "path" if self._endpoint_url else "auto"},

@@ -52,7 +52,16 @@ _DENIED = frozenset({"AccessDenied", "IDPRejectedClaim"})
 # The key was deleted or rotated, or never was: its source may have another by now.
 _UNKNOWN_CALLER = frozenset({"InvalidClientTokenId", "UnrecognizedClientException"})
 _BAD_SIGNATURE = frozenset({"SignatureDoesNotMatch", "RequestTimeTooSkewed"})
-_INVALID = frozenset({"ValidationError", "MalformedPolicyDocument", "PackedPolicyTooLarge"})
+# The last two are Ceph's words: no such role, and longer than the role allows.
+_INVALID = frozenset(
+    {
+        "ValidationError",
+        "MalformedPolicyDocument",
+        "PackedPolicyTooLarge",
+        "NoSuchEntity",
+        "InvalidArgument",
+    }
+)
 # STS says only in words which rule a ValidationError broke: the second of the package's two
 # tables on text. Words of the message -> what to do.
 _VALIDATION_FIXES = (
@@ -331,7 +340,7 @@ def _translate(error: _Refusal, asked: _Asked) -> CredentialsError:
         )
     if code in _INVALID:
         fix = next((fix for words, fix in _VALIDATION_FIXES if words in error.text), "")
-        return RoleInvalid(f"STS refuses to {what}: {error.text}", fix=fix, **facts)
+        return RoleInvalid(f"STS refuses to {what}: {error.text or code}", fix=fix, **facts)
     if code == "RegionDisabledException":
         return RoleInvalid(
             f"STS of {asked.region} is switched off in the account of the role",

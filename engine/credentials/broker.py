@@ -25,14 +25,16 @@ import copy
 from dataclasses import dataclass, replace
 from random import Random
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import anyio
 import anyio.abc
 
 from engine.config import RefreshPolicy
+from engine.credentials.adapters import ADAPTERS
 from engine.credentials.held import CLOCK_STEP, DENIAL_BURST, HeldSet
 from engine.credentials.lease import BrokerLease
+from engine.credentials.shared import SharedLease
 from engine.errors import (
     CredentialsError,
     CredentialsExpired,
@@ -143,6 +145,7 @@ class Broker:
 
     async def ready(self) -> Credentials:
         """The current set; see ``Lease.ready``."""
+        self._check_home()  # also for a set at hand: in a forked child nobody renews it
         live = self._live
         if live is not None and live.is_fresh(self._clock.monotonic()):
             return live.credentials
@@ -235,8 +238,7 @@ class Broker:
         return f"<Broker of {self._provider.describe()}, generation {self._generation}, {key}>"
 
     async def _wait_for_set(self) -> Credentials:
-        self._check_home()
-        self._count(waits=1, waits_after_first=1 if self._generation else 0)
+        waited = False
         give_up = self._clock.monotonic() + (MAX_WAIT if self._generation else FIRST_WAIT)
         while True:
             live, now = self._live, self._clock.monotonic()
@@ -247,12 +249,17 @@ class Broker:
                     return self._serve_stale(live)
             self._note_expiry(now)
             reason_may_come = self._fetching and self._error is None
-            end = give_up + _REASON_GRACE if reason_may_come else give_up
+            # The first answer may take its time (a program that asks a person), its failures not.
+            patience = _REASON_GRACE if self._generation else MAX_WAIT
+            end = give_up + patience if reason_may_come else give_up
             self._raise_if_hopeless(now >= end)
             self._want()
             until = end
             if live is not None and live.is_safe(now):
                 until = min(until, live.safe_deadline)
+            if not waited:
+                waited = True
+                self._count(waits=1, waits_after_first=1 if self._generation else 0)
             with anyio.move_on_after(until - now):
                 await self._changed.wait()
 
@@ -307,6 +314,26 @@ class Broker:
     def _want(self) -> None:
         self._wanted = True
         self._wake.set()
+
+    def shared(self) -> SharedLease:
+        """The live credentials for other threads and event loops of this process."""
+        return SharedLease(self)
+
+    def boto3_session(self, **settings: Any) -> Any:
+        """A ``boto3.Session`` under the live credentials, for any thread."""
+        return ADAPTERS.get("boto3")(self.shared(), **settings)
+
+    def aiobotocore_session(self) -> Any:
+        """An ``AioSession`` under them; aioboto3 takes it as ``botocore_session``."""
+        return ADAPTERS.get("aiobotocore")(self.shared())
+
+    def s3fs_options(self) -> Any:
+        """``s3fs.S3FileSystem(**options)``, or ``storage_options`` of who opens by fsspec."""
+        return ADAPTERS.get("s3fs")(self.shared())
+
+    def obstore_provider(self) -> Any:
+        """``obstore.store.S3Store(..., credential_provider=provider)``."""
+        return ADAPTERS.get("obstore")(self.shared())
 
     # ---- the refresher ------------------------------------------------------------------
 
@@ -366,7 +393,7 @@ class Broker:
         self._error = None
         self._wanted = False  # whoever wanted a set while this one was fetched has it now
         old = self._live
-        if old is not None and credentials.access_key_id == old.credentials.access_key_id:
+        if old is not None and old.is_same(credentials):
             # The source has nothing newer yet (IMDS before its last 5 minutes): ask again
             # later, at a quarter of what is left, so that this neither loops nor is late.
             left = max(0.0, old.safe_deadline - now)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from random import Random
 
 from engine.config import Endpoints
 from engine.credentials.role import RoleSpec
@@ -28,6 +29,7 @@ class SourceContext:
         session_name: Of roles whose settings give none.
         profile: The name asked for by the user; None leaves it to AWS_PROFILE, then ``default``.
         user_agent: Sent to services that the source calls.
+        random: Where jitter comes from; passed so that a run can be repeated.
     """
 
     environ: Mapping[str, str] = field(repr=False)  # keys may be in it
@@ -37,6 +39,7 @@ class SourceContext:
     door: ThreadDoor
     profile: str | None = None
     user_agent: str = "s3engine"
+    random: Random | None = None
 
 
 @dataclass(frozen=True, slots=True)

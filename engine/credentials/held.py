@@ -81,6 +81,20 @@ class HeldSet:
     def is_generation(self, credentials: Credentials) -> bool:
         return self.credentials.generation == credentials.generation
 
+    def is_same(self, credentials: Credentials) -> bool:
+        """Whether it is this very set. The same keys with a later end are newer: EC2 has
+        trouble, and its set is used on (static stability)."""
+        ours, theirs = self.credentials, credentials
+        if (ours.access_key_id, ours.secret_access_key, ours.session_token) != (
+            theirs.access_key_id,
+            theirs.secret_access_key,
+            theirs.session_token,
+        ):
+            return False
+        if ours.expires_at is None or theirs.expires_at is None:
+            return ours.expires_at == theirs.expires_at
+        return theirs.expires_at <= ours.expires_at
+
     def is_fresh(self, now: float) -> bool:
         """Whether a request takes it without a second thought."""
         return not self.reported and now < self.mandatory_deadline

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, final
 
 from engine._aws.client import AnswerError, AwsClient
+from engine._wire.documents import is_writable
 from engine.config import Endpoints
 from engine.errors import S3Error
 from engine.planes.errors import s3_error
@@ -161,8 +162,13 @@ class AwsControlPlane(ControlPlane):
         return tuple(int(part["PartNumber"]) for part in answer.get("Parts", ()))
 
     async def delete_objects(self, urls: Sequence[S3Url]) -> None:
-        for start in range(0, len(urls), MAX_DELETE):
-            page = urls[start : start + MAX_DELETE]
+        # A key that XML cannot write goes alone, in a request of its own.
+        for url in urls:
+            if not is_writable(url.key):
+                await self._call("delete_object", url, Key=url.key)
+        rest = [url for url in urls if is_writable(url.key)]
+        for start in range(0, len(rest), MAX_DELETE):
+            page = rest[start : start + MAX_DELETE]
             assert len({url.bucket for url in page}) == 1
             answer = await self._call(
                 "delete_objects",

@@ -14,7 +14,7 @@ from engine.types import S3Url
 
 _FIXES = {
     "AccessDenied": "The role lacks the permission for this request on this bucket or key, "
-    "or the bucket has another owner than expected",
+    "or the bucket has another owner than expected; some stores say this of an ended session too",
     "AuthorizationHeaderMalformed": "The bucket is in another region: give it by --region",
     "ExpiredToken": "The session ended before it was renewed",
     "InvalidAccessKeyId": "AWS does not know this key: was the session token left out?",

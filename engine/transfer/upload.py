@@ -161,6 +161,8 @@ async def _complete(
             raise
 
     receipt, _ = await context.retrier.run("complete multipart upload", url, complete)
+    if not receipt.etag.strip('"'):
+        receipt = await _look_up(url, receipt, size, context)
     if (
         receipt.checksum is not None
         and receipt.checksum.full_object
@@ -171,6 +173,26 @@ async def _complete(
             fix="Upload it again; do not use the object",
         )
     return receipt
+
+
+async def _look_up(
+    url: S3Url, receipt: PutReceipt, size: int, context: TransferContext
+) -> PutReceipt:
+    """Ceph answers Complete with an empty ETag; HEAD has it, and the size to compare."""
+    try:
+        info, _ = await context.retrier.run(
+            "head object", url, lambda: context.control.head_object(url)
+        )
+    except AccessDenied:
+        return receipt  # a role that may write and not read: Complete has said that it is done
+    if info.size != size:
+        raise ChecksumMismatch(
+            f"S3 has {info.size} bytes for {url}, {size} were sent",
+            fix="Upload it again; do not use the object",
+        )
+    return PutReceipt(
+        info.etag, receipt.checksum or info.checksum, receipt.version_id or info.version_id
+    )
 
 
 async def _settle(

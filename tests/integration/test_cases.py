@@ -16,7 +16,7 @@ from engine import (
 )
 from engine.config import TransferConfig
 from engine.credentials import RoleArn
-from engine.errors import AccessDenied, RoleInvalid, SourceExpired, SourceUnavailable
+from engine.errors import AccessDenied, RoleInvalid, SourceExpired, SourceMissing
 from engine.testing.gate_log import LoggedRequest
 from tests.integration.conftest import ACCOUNT, Scene
 
@@ -92,9 +92,8 @@ async def test_a_redirect_of_imds_is_never_followed(
 
 async def test_off_ec2_the_source_says_so(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("engine.credentials.broker.FIRST_WAIT", 1.0)
     async with scene.engine(role=RoleSpec(scene.role, source="ec2"), credentials=None) as s3:
-        with pytest.raises(SourceUnavailable, match="metadata service") as caught:
+        with pytest.raises(SourceMissing, match="metadata service") as caught:
             await s3.upload(b"x", scene.url("key"))
     assert "hop limit" in caught.value.fix
 

@@ -125,6 +125,5 @@ async def test_a_profile_that_does_not_exist_is_named(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
-    async with scene.engine() as s3:
-        with pytest.raises(EngineError, match="no-such-profile"):
-            await s3.head(scene.url("key"))
+    with pytest.raises(EngineError, match="no-such-profile"):
+        scene.engine()

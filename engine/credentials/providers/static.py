@@ -1,4 +1,8 @@
-"""Static keys of an IAM user, given or from the environment."""
+"""Static keys of an IAM user, given or from the environment.
+
+Refresh rule: given keys never change; the environment is read again every minute, and at once
+when AWS calls the keys expired or unknown.
+"""
 
 from __future__ import annotations
 
@@ -43,12 +47,13 @@ class StaticProvider(CredentialProvider):
 class EnvironmentProvider(CredentialProvider):
     """Keys in the environment, read again at every fetch: a process may set new ones.
 
-    AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for temporary keys, AWS_SESSION_TOKEN and
-    AWS_CREDENTIAL_EXPIRATION.
+    AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for temporary keys, AWS_SESSION_TOKEN (or its
+    old name AWS_SECURITY_TOKEN) and AWS_CREDENTIAL_EXPIRATION.
 
     Raises:
-        SourceMissing: They are not set.
-        UsageError: A temporary key without its token, or an end that is no time.
+        SourceMissing: AWS_ACCESS_KEY_ID is not set.
+        UsageError: A key without its secret, a temporary key without its token, or an end that
+            is no time.
     """
 
     recheck = 60.0
@@ -73,12 +78,16 @@ def from_environment(context: SourceContext) -> EnvironmentProvider:
 
 def _from(environ: Mapping[str, str]) -> Credentials:
     key, secret = environ.get("AWS_ACCESS_KEY_ID"), environ.get("AWS_SECRET_ACCESS_KEY")
-    if not key or not secret:
+    if not key:
         raise SourceMissing(
             "no credentials in the environment",
             fix="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use another --source",
         )
-    token = environ.get("AWS_SESSION_TOKEN") or None
+    if not secret:
+        raise UsageError(
+            "AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY", fix="Set both or neither"
+        )
+    token = environ.get("AWS_SESSION_TOKEN") or environ.get("AWS_SECURITY_TOKEN") or None
     credentials = Credentials(
         key.strip(), secret.strip(), token, _end(environ.get("AWS_CREDENTIAL_EXPIRATION"))
     )

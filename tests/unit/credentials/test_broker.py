@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from random import Random
 from typing import final
 
 import anyio
 import pytest
 
-from engine.clock import LoopClock
-from engine.credentials import Broker
 from engine.errors import (
     AssumeRoleDenied,
     CredentialsError,
@@ -23,103 +20,18 @@ from engine.errors import (
 from engine.protocols import CredentialProvider
 from engine.testing.clock import run_virtual
 from engine.types import Credentials
-
-HOUR = 3600.0
-
-
-@final
-class Sts(CredentialProvider):
-    """Issues sets of ``lifetime`` seconds after ``latency``; ``fails`` decides which calls fail."""
-
-    def __init__(
-        self,
-        lifetime: float = 900,
-        latency: float = 0.0,
-        fails: Callable[[int], Exception | None] = lambda call: None,
-        clock_error: float = 0.0,
-    ) -> None:
-        self.lifetime, self.latency, self.fails = lifetime, latency, fails
-        self.clock_error = clock_error
-        self.calls = 0
-        self.issued = 0
-        self.expires: dict[str, float] = {}
-
-    async def fetch(self) -> Credentials:
-        self.calls += 1
-        await anyio.sleep(self.latency)
-        error = self.fails(self.calls)
-        if error is not None:
-            raise error
-        self.issued += 1
-        key = f"ASIA{self.issued:012}"
-        self.expires[key] = anyio.current_time() + self.lifetime
-        now = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(
-            seconds=anyio.current_time() + self.clock_error
-        )
-        return Credentials(
-            key, "secret", "token", now + timedelta(seconds=self.lifetime), issued_at=now
-        )
-
-    def describe(self) -> str:
-        return "role test"
-
-    def check(self, credentials: Credentials) -> None:
-        assert anyio.current_time() < self.expires[credentials.access_key_id], "expired set used"
-
-
-async def sign_for(broker: Broker, sts: Sts, workers: int, hours: float, every: float) -> None:
-    async def worker(first: float) -> None:
-        await anyio.sleep(first)
-        while anyio.current_time() < hours * HOUR:
-            sts.check(await broker.lease.ready())
-            await anyio.sleep(every)
-
-    async with anyio.create_task_group() as tasks:
-        for number in range(workers):
-            tasks.start_soon(worker, every * number / workers)
-
-
-def a_broker(sts: CredentialProvider, seed: int = 7) -> Broker:
-    return Broker(sts, clock=LoopClock(), random=Random(seed))
-
-
-@pytest.mark.slow
-def test_eight_hours_of_900_s_leases_take_43_calls_and_nobody_waits() -> None:
-    async def main() -> None:
-        sts = Sts()
-        async with a_broker(sts) as broker:
-            await sign_for(broker, sts, workers=1000, hours=8, every=60)
-            print(broker.statistics())
-            assert 42 <= sts.calls <= 44
-            assert broker.statistics().waits_after_first == 0
-
-    run_virtual(main)
-
-
-@pytest.mark.slow
-def test_slow_and_failing_sts_costs_only_the_failed_calls() -> None:
-    chance = Random(3)
-
-    def fails(call: int) -> Exception | None:
-        return SourceUnavailable("STS is tired") if chance.random() < 0.2 else None
-
-    async def main() -> None:
-        sts = Sts(latency=3, fails=fails)
-        async with a_broker(sts) as broker:
-            await sign_for(broker, sts, workers=1000, hours=8, every=60)
-            statistics = broker.statistics()
-            print(statistics)
-            assert 42 <= statistics.issued <= 44
-            assert statistics.failed > 0
-            assert sts.calls == statistics.issued + statistics.failed
-            assert statistics.waits_after_first == 0
-
-    run_virtual(main)
+from tests.unit.credentials.scripted import (
+    HOUR,
+    RepeatingSource,
+    ScriptedSts,
+    a_broker,
+    sign_for,
+)
 
 
 def test_the_first_set_is_fetched_when_it_is_wanted_and_once() -> None:
     async def main() -> None:
-        sts = Sts(latency=1)
+        sts = ScriptedSts(latency=1)
         async with a_broker(sts) as broker:
             await anyio.sleep(100)
             assert sts.calls == 0
@@ -134,7 +46,7 @@ def test_the_first_set_is_fetched_when_it_is_wanted_and_once() -> None:
 
 def test_many_reports_of_one_generation_make_one_call() -> None:
     async def main() -> None:
-        sts = Sts(latency=1)
+        sts = ScriptedSts(latency=1)
         async with a_broker(sts) as broker:
             old = await broker.lease.ready()
             await anyio.sleep(10)
@@ -155,7 +67,7 @@ def test_many_reports_of_one_generation_make_one_call() -> None:
 
 def test_an_outage_is_not_seen_while_the_lease_lives() -> None:
     async def main() -> None:
-        sts = Sts(lifetime=3600)
+        sts = ScriptedSts(lifetime=3600)
         async with a_broker(sts) as broker:
             await broker.lease.ready()
             sts.fails = lambda call: (
@@ -170,7 +82,7 @@ def test_an_outage_is_not_seen_while_the_lease_lives() -> None:
 
 def test_after_the_last_safe_second_the_reason_is_raised() -> None:
     async def main() -> None:
-        sts = Sts(lifetime=60)
+        sts = ScriptedSts(lifetime=60)
         async with a_broker(sts) as broker:
             await broker.lease.ready()
             sts.fails = lambda call: AssumeRoleDenied("no more")
@@ -192,7 +104,7 @@ def test_after_the_last_safe_second_the_reason_is_raised() -> None:
 
 def test_a_cancelled_waiter_does_not_cancel_the_renewal() -> None:
     async def main() -> None:
-        sts = Sts(latency=5)
+        sts = ScriptedSts(latency=5)
         async with a_broker(sts) as broker:
             with anyio.move_on_after(1):
                 await broker.lease.ready()
@@ -205,7 +117,7 @@ def test_a_cancelled_waiter_does_not_cancel_the_renewal() -> None:
 @pytest.mark.parametrize("clock_error", [-3600.0, 3600.0])
 def test_a_wrong_wall_clock_changes_nothing(clock_error: float) -> None:
     async def main() -> None:
-        sts = Sts(clock_error=clock_error)
+        sts = ScriptedSts(clock_error=clock_error)
         async with a_broker(sts) as broker:
             await sign_for(broker, sts, workers=3, hours=1, every=30)
             assert 5 <= sts.calls <= 6
@@ -214,32 +126,8 @@ def test_a_wrong_wall_clock_changes_nothing(clock_error: float) -> None:
 
 
 def test_a_source_that_repeats_its_set_is_not_hammered() -> None:
-    @final
-    class Imds(CredentialProvider):
-        """Gives the same set until five minutes before its end, as EC2 does."""
-
-        calls = 0
-        end = 0.0
-
-        async def fetch(self) -> Credentials:
-            self.calls += 1
-            now = anyio.current_time()
-            if now > self.end - 300:
-                self.end = now + 6 * HOUR
-            zero = datetime(2026, 1, 1, tzinfo=UTC)
-            return Credentials(
-                f"ASIA{self.end}",
-                "s",
-                "t",
-                zero + timedelta(seconds=self.end),
-                issued_at=zero + timedelta(seconds=now),
-            )
-
-        def describe(self) -> str:
-            return "imds"
-
     async def main() -> None:
-        imds = Imds()
+        imds = RepeatingSource()
         async with a_broker(imds) as broker:
             await broker.lease.ready()
             await anyio.sleep(24 * HOUR)
@@ -251,7 +139,7 @@ def test_a_source_that_repeats_its_set_is_not_hammered() -> None:
 
 def test_at_least_renews_first_and_says_its_numbers_when_even_that_is_too_short() -> None:
     async def main() -> None:
-        sts = Sts(lifetime=900)
+        sts = ScriptedSts(lifetime=900)
         async with a_broker(sts) as broker:
             await broker.lease.ready()
             await anyio.sleep(300)
@@ -265,9 +153,17 @@ def test_at_least_renews_first_and_says_its_numbers_when_even_that_is_too_short(
 
 
 async def test_outside_its_loop_a_broker_says_so() -> None:
-    broker = a_broker(Sts())
+    broker = a_broker(ScriptedSts())
     with pytest.raises(WrongLoop, match="not running"):
         await broker.lease.ready()
+
+
+async def test_in_another_loop_even_a_set_at_hand_is_not_given_out() -> None:
+    """Nobody there would hear of its renewal."""
+    async with a_broker(ScriptedSts()) as broker:
+        await broker.lease.ready()
+        with pytest.raises(WrongLoop, match="another event loop"):
+            await anyio.to_thread.run_sync(asyncio.run, broker.lease.ready())
 
 
 @final
@@ -318,7 +214,7 @@ def test_one_false_expired_does_not_end_keys_that_the_source_stands_by() -> None
 
 def test_in_the_mandatory_window_a_living_set_is_served_whatever_sts_says() -> None:
     async def main() -> None:
-        sts = Sts(lifetime=900, latency=5)
+        sts = ScriptedSts(lifetime=900, latency=5)
         async with a_broker(sts) as broker:
             await broker.lease.ready()
             sts.fails = lambda call: AssumeRoleDenied("no more")
@@ -326,6 +222,8 @@ def test_in_the_mandatory_window_a_living_set_is_served_whatever_sts_says() -> N
             while anyio.current_time() < 890:
                 sts.check(await broker.lease.ready())
                 await anyio.sleep(0.3)
-            assert broker.statistics().served_stale > 0
+            statistics = broker.statistics()
+            assert statistics.served_stale > 0
+            assert statistics.waits_after_first <= 2, "who gets the old set at once has not waited"
 
     run_virtual(main)
