@@ -121,3 +121,18 @@ async def test_case_3_no_external_id(scene: Scene, tmp_path: Path) -> None:
     env = scene.environment(scene.etl)
     ended = s3engine(*line, env=env, folder=tmp_path).check_error(3, AssumeRoleDenied.code)
     assert "external id" in ended.err
+
+
+def test_case_3_the_doctor_sees_that_moto_wants_no_id(moto: MotoScene, tmp_path: Path) -> None:
+    """moto takes no id for the right one; that is a hole, and the doctor asks for it."""
+    env = {
+        "PATH": os.environ["PATH"],
+        "AWS_REGION": REGION,
+        "AWS_ENDPOINT_URL": moto.endpoint,
+        "AWS_ACCESS_KEY_ID": moto.etl.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": moto.etl.secret_access_key,
+        "S3ENGINE_EXTERNAL_ID": EXTERNAL_ID,
+    }
+    done = s3engine("doctor", f"s3://{BUCKET}/", "--role-arn", ROLE, env=env, folder=tmp_path)
+    assert "the role can ALSO be assumed without the external id" in done.text
+    assert "canary" not in done.text
