@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TOOLS := .venv-tools
 
 .PHONY: help demo test check interop bench prove docs format clean
 
@@ -32,7 +33,12 @@ check: $(STAMP)  ## formatting, lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-interop: $(STAMP)  ## against real servers, from Debian packages that root installs
+$(TOOLS)/.installed: tests/sharing/requirements.txt
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/sharing/requirements.txt
+	touch $@
+
+interop: $(STAMP) $(TOOLS)/.installed  ## against real servers, from Debian packages that root installs
 	$(BIN)/python -m tests.interop $(PYTEST_ARGS)
 
 bench: $(STAMP)  ## measure; ratios, never absolute figures
@@ -49,4 +55,4 @@ format: $(STAMP)  ## format and fix what can be fixed
 	$(BIN)/ruff check --fix engine tests benchmarks
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(TOOLS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -26,7 +26,10 @@ COMMANDS = {
     "ls": ("Inspect", "list the objects below a prefix"),
     "rm": ("Inspect", "delete objects"),
     "doctor": ("Setup", "check credentials, role and bucket; say what to change where"),
-    "credentials": ("Setup", "show which credentials would be used"),
+    "credentials": (
+        "Setup",
+        "show credentials, or lend them: env, process, serve, exec",
+    ),
     "demo": ("Setup", "run the main job on embedded real parts"),
     "testing": ("Setup", "run the test doubles of S3, STS and Redshift"),
 }

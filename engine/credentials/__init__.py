@@ -4,19 +4,24 @@ Read ``broker.py`` first; ``role.py`` has the rules of AssumeRole, ``providers/`
 ``sources.py`` which of them is used, ``chain.py`` how they stand behind each other.
 """
 
-from engine.credentials.broker import Broker, BrokerStatistics
+from engine.credentials.broker import Broker
 from engine.credentials.context import SourceContext, SourcePlan
 from engine.credentials.lease import BrokerLease
 from engine.credentials.role import RoleArn, RoleSpec
+from engine.credentials.server import CredentialServer
+from engine.credentials.shared import SharedLease
 from engine.credentials.sources import SOURCES, plan_source, source_names
+from engine.credentials.statistics import BrokerStatistics
 
 __all__ = [
     "SOURCES",
     "Broker",
     "BrokerLease",
     "BrokerStatistics",
+    "CredentialServer",
     "RoleArn",
     "RoleSpec",
+    "SharedLease",
     "SourceContext",
     "SourcePlan",
     "plan_source",

@@ -22,7 +22,7 @@ worked looks like a revoked session: one early renewal tells whether it was
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 from types import TracebackType
 from typing import Any, Self
@@ -35,6 +35,7 @@ from engine.credentials.adapters import ADAPTERS
 from engine.credentials.held import CLOCK_STEP, DENIAL_BURST, HeldSet
 from engine.credentials.lease import BrokerLease
 from engine.credentials.shared import SharedLease
+from engine.credentials.statistics import BrokerStatistics
 from engine.errors import (
     CredentialsError,
     CredentialsExpired,
@@ -70,33 +71,6 @@ _REASON_GRACE = 5.0
 _MIN_FORCED_INTERVAL = 1.0
 # How long a denied request waits to see whether others work with the same set.
 DENIAL_GRACE = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class BrokerStatistics:
-    """Counts since the broker started.
-
-    Attributes:
-        fetches: Calls of the provider (STS calls, for a role).
-        issued: New sets that came of them.
-        failed: Calls that failed.
-        waits: Requests that had to wait, those for the first set included.
-        waits_after_first: Requests that had to wait although a set had been issued before.
-        served_stale: Requests served in the mandatory window by the old set.
-        expired: Sets that came to their end before there was a newer one.
-        reports: Reports of expiry that concerned the current set.
-        renewed_for_denial: Early renewals because of a burst of AccessDenied.
-    """
-
-    fetches: int = 0
-    issued: int = 0
-    failed: int = 0
-    waits: int = 0
-    waits_after_first: int = 0
-    served_stale: int = 0
-    expired: int = 0
-    reports: int = 0
-    renewed_for_denial: int = 0
 
 
 class Broker:
@@ -238,9 +212,10 @@ class Broker:
         return f"<Broker of {self._provider.describe()}, generation {self._generation}, {key}>"
 
     async def _wait_for_set(self) -> Credentials:
-        waited = False
+        first = 1
         give_up = self._clock.monotonic() + (MAX_WAIT if self._generation else FIRST_WAIT)
         while True:
+            self._check_home()
             live, now = self._live, self._clock.monotonic()
             if live is not None and live.is_safe(now):
                 if now < live.mandatory_deadline:
@@ -257,9 +232,8 @@ class Broker:
             until = end
             if live is not None and live.is_safe(now):
                 until = min(until, live.safe_deadline)
-            if not waited:
-                waited = True
-                self._count(waits=1, waits_after_first=1 if self._generation else 0)
+            self._count(waits=first, waits_after_first=first if self._generation else 0)
+            first = 0  # one request waits once, in however many steps
             with anyio.move_on_after(until - now):
                 await self._changed.wait()
 
@@ -343,14 +317,18 @@ class Broker:
         """Renew for ever. Start it in a task group; cancel it to stop."""
         self._home = Home.here()
         task_status.started()
-        while True:
-            with anyio.move_on_after(self._idle_seconds()):
-                await self._wake.wait()
-            self._wake = anyio.Event()
-            if self._idle_seconds() > 0:
-                continue
-            self._wanted = False
-            await self._renew()
+        try:
+            while True:
+                with anyio.move_on_after(self._idle_seconds()):
+                    await self._wake.wait()
+                self._wake = anyio.Event()
+                if self._idle_seconds() > 0:
+                    continue
+                self._wanted = False
+                await self._renew()
+        finally:
+            self._home = None
+            self._changed.set()  # who waits is told
 
     def _idle_seconds(self) -> float:
         """Seconds until the next call of the provider is due."""
@@ -454,8 +432,9 @@ class Broker:
             if isinstance(error, CredentialsError)
             else CredentialsError(error.headline, fix=error.fix)
         )
-        ceiling = min(_MAX_DELAY, _BASE_DELAY * 2.0 ** min(self._failures, 16))
         live = self._live
+        tries = self._failures if live is None else live.tries(now, self._failures)
+        ceiling = min(_MAX_DELAY, _BASE_DELAY * 2.0 ** min(tries, 16))
         if live is not None and now < live.safe_deadline:
             # The nearer the end, the more often: four tries in what is left, at any time.
             ceiling = min(ceiling, max(_BASE_DELAY, (live.safe_deadline - now) / 4))

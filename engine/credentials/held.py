@@ -34,6 +34,7 @@ class HeldSet:
         worked_at: When a server last took a request signed with it.
         denials: Requests denied since then.
         of_denial: It was fetched because the one before was denied.
+        failures_after: Renewals that failed since it was over.
     """
 
     credentials: Credentials
@@ -46,6 +47,7 @@ class HeldSet:
     confirmed: bool = False
     worked_at: float | None = None
     denials: int = 0
+    failures_after: int = 0
     told_stale: bool = False
     told_expired: bool = False
 
@@ -106,6 +108,14 @@ class HeldSet:
     def worked(self, now: float) -> None:
         self.worked_at = now
         self.denials = 0
+
+    def tries(self, now: float, failures: int) -> int:
+        """A renewal failed: how many did in a row, counted anew once the set is over. Who waits
+        then must not inherit the patience of those who still had a set."""
+        if self.is_safe(now):
+            return failures
+        self.failures_after += 1
+        return self.failures_after
 
     def may_be_over(self, unknown_key: bool) -> bool:
         """Whether a denial may mean more than a lacking permission.

@@ -107,7 +107,7 @@ class SharedLease:
                 fix="Open an engine in the child, or give it the credentials of this one by "
                 "CredentialServer (`s3engine credentials serve`)",
             )
-        if self._loop.is_closed():
+        if self._loop.is_closed() or self._broker._home is None:
             self._raise_ended()
         live = self._broker._live
         if live is None:
@@ -159,7 +159,7 @@ class SharedLease:
 
     def _raise_ended(self) -> NoReturn:
         raise WrongLoop(
-            f"the event loop that renews {self._broker.describe()} has ended",
+            f"the broker that renews {self._broker.describe()} has ended",
             fix="Keep its engine open for as long as the credentials are shared",
         )
 

@@ -30,7 +30,7 @@ def main() -> int:
         return 1
     if reason is None:
         print("\n".join(versions()), flush=True)
-    line = (sys.executable, "-m", "pytest", "-m", "interop", "tests/interop", *sys.argv[1:])
+    line = (sys.executable, "-m", "pytest", "-m", "interop", "tests", *sys.argv[1:])
     status = subprocess.run(line, cwd=ROOT).returncode
     if reason is not None:
         print(f"interop: SKIPPED at radosgw, {_NEEDS_PACKAGES}. Reason: {reason}")

@@ -195,8 +195,27 @@ def test_who_waits_when_the_loop_ends_is_told() -> None:
             time.sleep(0.005)
         one.loop.call_soon_threadsafe(one._stop.set)
         for each in waiting:
-            with pytest.raises(WrongLoop, match="has ended"):
+            with pytest.raises(WrongLoop, match="has ended|not running"):
                 each.result(10)
+
+
+async def test_a_broker_that_ends_before_its_loop_says_so() -> None:
+    """Also to who waits at that moment, and for a set that is still good."""
+    source = Source()
+    broker = Broker(source, clock=LoopClock())
+    async with broker:
+        shared = broker.shared()
+        assert (await shared.ready()).generation == 1
+    for ask in (shared.ready(), asyncio.to_thread(shared.get)):
+        with pytest.raises(WrongLoop, match="has ended"):
+            await ask
+    source.open.clear()
+    async with Broker(source, clock=LoopClock()) as broker:
+        waiting = asyncio.create_task(asyncio.to_thread(broker.shared().get))
+        while not broker.statistics().waits:
+            await asyncio.sleep(0.001)
+    with pytest.raises(WrongLoop, match="not running"):
+        await waiting
 
 
 def test_a_loop_that_stands_still_keeps_nobody() -> None:
