@@ -100,8 +100,16 @@ _ENGINE_OPTIONS = (
     option("--session-duration", type=Duration(), default=900, show_default=True,
             help="Of one session (900 to 43200 s); sessions are renewed while the job runs."),
     option("--session-tag", multiple=True, metavar="KEY=VALUE", help="Session tag; repeatable."),
+    option("--transitive-tag", multiple=True, metavar="KEY",
+           help="A session tag that the next role of a chain inherits; repeatable."),
     option("--session-policy", type=click.Path(exists=True, dir_okay=False, path_type=Path),
             help="File with an inline session policy (JSON)."),
+    option("--session-policy-arn", multiple=True, metavar="ARN",
+           help="Managed policy that limits the session; repeatable."),
+    option("--source-identity", help="Seen in CloudTrail, the same through a chain of roles."),
+    option("--mfa-serial", metavar="ARN",
+           help="Of the MFA device; its code from S3ENGINE_MFA_CODE, or asked for. A code works "
+           "once, so such a session is not renewed."),
     option("--refuse-long-chain", is_flag=True,
             help="Over 1 h from a role is an error; else it is cut to 1 h."),
     option("--source", type=Source(), default="default", show_default=True,
@@ -109,6 +117,18 @@ _ENGINE_OPTIONS = (
             "env, profile, ec2, ecs, ... The default looks for them as AWS's SDKs do."),
     option("--profile", help="Of the AWS configuration files. Else AWS_PROFILE."),
 )  # fmt: skip
+# What makes no sense without a role.
+_ROLE_FLAGS = (
+    "via_role",
+    "external_id",
+    "session_policy",
+    "session_policy_arn",
+    "session_tag",
+    "transitive_tag",
+    "source_identity",
+    "mfa_serial",
+    "role_session_name",
+)
 _TRANSFER_OPTIONS = (
     option("--multipart-threshold", type=Size(), default=10_485_760, show_default=True,
             help="Uploads strictly above it go in parts."),
@@ -266,13 +286,7 @@ def role_from(flags: dict[str, Any], arn: str | None, duration: int) -> Any:
 
     if arn is None:
         # A session policy that is passed over would leave more rights than were asked for.
-        for name in (
-            "via_role",
-            "external_id",
-            "session_policy",
-            "session_tag",
-            "role_session_name",
-        ):
+        for name in _ROLE_FLAGS:
             if flags[name]:
                 words = name.replace("_", " ")
                 raise UsageError(f"a value for {words} without a role", fix="Give --role-arn too")
@@ -294,8 +308,19 @@ def role_from(flags: dict[str, Any], arn: str | None, duration: int) -> Any:
         session_name=flags["role_session_name"],
         duration=duration,
         tags=tags,
+        transitive_tags=flags["transitive_tag"],
         policy=policy.read_text() if policy else None,
+        policy_arns=flags["session_policy_arn"],
+        source_identity=flags["source_identity"],
+        serial_number=flags["mfa_serial"],
+        token_code=_mfa_code() if flags["mfa_serial"] else None,
     )
+
+
+def _mfa_code() -> str:
+    """No flag takes it: a command line can be seen by everybody on the host."""
+    given = os.environ.get("S3ENGINE_MFA_CODE")
+    return given or str(click.prompt("MFA code", hide_input=True, err=True))
 
 
 def database_login() -> tuple[str | None, str | None]:

@@ -276,3 +276,26 @@ def test_a_copy_under_a_role_needs_no_aws_sdk(cli: Cli) -> None:
         )
         assert done.returncode == 0, done.stderr
     assert cli.keys() == []
+
+
+def test_every_part_of_an_assumed_role_can_be_said(cli: Cli) -> None:
+    """Chains, tags, managed policies, source identity and MFA reach STS by their names."""
+    cli.file("f")
+    gate, account = cli.aws.gate, cli.aws.account
+    last = gate.add_role(account, "last", trust=[cli.role_with("first")], allow=[("s3:*", "*")])
+    cli.role_with("first", allow=[("sts:AssumeRole", "*")], require_mfa=False)
+    policy = gate.add_policy(account, "narrow", allow=[("s3:*", "*")])
+    chain = ("--role-arn", last, "--via-role", cli.role_with("first", allow=[("sts:*", "*")]))
+    said = ("--session-tag", "team=a", "--transitive-tag", "team", "--source-identity", "alice")
+    cli.run("cp", "f", cli.url("f"), *chain, *said, "--session-policy-arn", policy).check(0)
+    first, second = gate.sts_calls(action="AssumeRole")
+    assert first.parameters["RoleArn"].endswith("role/first")
+    assert second.parameters["Tags.member.1.Key"] == "team"
+    assert second.parameters["SourceIdentity"] == "alice"
+    serial = f"arn:aws:iam::{account}:mfa/etl"
+    locked = cli.role_with("locked", require_mfa=True)
+    line = ("cp", "f", cli.url("g"), "--role-arn", locked)
+    cli.run(*line).check_error(3, "C103")
+    code = gate.new_mfa_code(serial)
+    cli.run(*line, "--mfa-serial", serial, env={"S3ENGINE_MFA_CODE": code}).check(0)
+    assert cli.keys() == ["f", "g"]

@@ -91,8 +91,13 @@ def command(files: tuple[str, ...], show_values: bool, **flags: Any) -> None:
     if keys_role:
         own = {
             "external_id": flags["copy_keys_external_id"] or flags["external_id"],
+            # These are of --role-arn's session, which stages the files.
             "session_policy": None,
+            "session_policy_arn": (),
             "session_tag": (),
+            "transitive_tag": (),
+            "source_identity": None,
+            "mfa_serial": None,
             "role_session_name": None,
         }
         role = role_from({**flags, **own}, keys_role, flags["copy_keys_duration"])
