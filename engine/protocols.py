@@ -129,6 +129,8 @@ class ByteSource(Protocol):
 
     size: int
     name: str
+    descriptor: int | None = None
+    """Of an open file that holds the bytes at the same offsets, for the kernel to send; or None."""
 
     @abstractmethod
     def read_into(self, offset: int, view: memoryview) -> None:

@@ -23,6 +23,7 @@ Waiting: every wait has a limit in seconds since the last progress, by the loop'
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from typing import cast, final
 
@@ -39,6 +40,7 @@ from engine.errors import ConnectionFailed, EngineError, ProtocolError
 RECEIVE_BUFFER = 64 * 1024
 # A deadline that has passed while the loop was busy gets one more look at the socket. Seconds.
 _LAST_LOOK = 0.01
+_HAS_SENDFILE = hasattr(os, "sendfile")
 
 
 class EarlyAnswer(Exception):
@@ -98,13 +100,37 @@ class Connection(asyncio.BufferedProtocol):
             EarlyAnswer: An answer has come; nothing more is sent.
             ConnectionFailed: The connection is lost.
         """
+        self._check_sendable()
+        self._out.put(view, head)
+
+    def _check_sendable(self) -> None:
         if self._early or self._head() is not None:
             self._early = True
             raise EarlyAnswer
         if self._lost:
             raise self._error or ConnectionFailed("the connection was lost")
         self._touch()
-        self._out.put(view, head)
+
+    @property
+    def sends_files(self) -> bool:
+        """Whether ``begin_send_file`` is to be had: a plain socket, and a kernel that can."""
+        return not self._secure and _HAS_SENDFILE
+
+    def begin_send_file(self, head: bytes, descriptor: int, offset: int, length: int) -> None:
+        """Start sending ``head`` and a span of a file; ``sent`` waits for the end.
+
+        The file's pages should be in the kernel's cache: reading them would block the loop.
+
+        Raises:
+            EarlyAnswer, ConnectionFailed: As ``begin_send``.
+        """
+        self._check_sendable()
+        self._out.put_file(descriptor, offset, length, head)
+
+    @property
+    def file_was_short(self) -> bool:
+        """Whether the file ended before the span that was to be sent."""
+        return self._out.short
 
     async def sent(self) -> None:
         """Wait until the transport has let go of all that ``begin_send`` gave it.
@@ -212,7 +238,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._out.attach(self._transport)
+        self._out.attach(self._transport, secure=self._secure, progress=self._file_moved)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         target = self._direct_target()
@@ -249,6 +275,7 @@ class Connection(asyncio.BufferedProtocol):
         self._lost = True
         self._end_of_stream(exc)
         self._transport = None
+        self._out.detach()
         self._gone.set()
 
     def pause_writing(self) -> None:
@@ -257,6 +284,11 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         self._touch()
         self._out.resume()
+        if not self._out.busy:
+            self._notify()
+
+    def _file_moved(self) -> None:
+        self._touch()
         if not self._out.busy:
             self._notify()
 

@@ -20,6 +20,7 @@ from engine._wire.pieces import Pieces
 from engine._wire.pool import MAX_CONNECTIONS, PoolStatistics, Response
 from engine._wire.sigv4 import encode_query
 from engine.config import Endpoints
+from engine.errors import ProtocolError
 from engine.planes.answers import check_echo, check_etag, check_span, etag_of, object_info
 from engine.planes.exchange import Call, Exchanges, naming
 from engine.protocols import ByteSink, ByteSource, ChecksumAlgorithm, Clock, DataPlane, Lease
@@ -243,6 +244,15 @@ class WirePlane(DataPlane):
     ) -> None:
         current, other = buffers
         size = min(length, len(current))
+        if length > size and source.descriptor is not None and connection.sends_files:
+            # Its pages are in the cache since it was summed.
+            connection.begin_send_file(head, source.descriptor, offset, length)
+            await connection.sent()
+            if connection.file_was_short:
+                connection.abort()
+                await self._threads.run(source.read_into, offset + length - 1, current[:1])
+                raise ProtocolError("a file was longer again")  # it was short a moment ago
+            return
         # A body of one piece is still in the buffer since it was summed.
         if length > size:
             await self._threads.run(source.read_into, offset, current[:size])

@@ -43,6 +43,7 @@ class FileSource(ByteSource):
         try:
             # O_NONBLOCK: opening a fifo must not hang before it is refused.
             self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self.descriptor = self._descriptor
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             reason = getattr(error, "strerror", None) or error
             raise UsageError(f"cannot read {path}: {reason}") from None
