@@ -131,6 +131,8 @@ class ByteSource(Protocol):
     name: str
     descriptor: int | None = None
     """Of an open file that holds the bytes at the same offsets, for the kernel to send; or None."""
+    memory: memoryview | None = None
+    """The bytes themselves, where they are in memory: then nothing is read in a thread."""
 
     @abstractmethod
     def read_into(self, offset: int, view: memoryview) -> None:
@@ -143,6 +145,9 @@ class ByteSource(Protocol):
 
 class ByteSink(Protocol):
     """Where the bytes of a download go. ``write_at`` may block: planes call it in threads."""
+
+    memory: memoryview | None = None
+    """Memory that takes the bytes at their offsets: then it is filled in place."""
 
     @abstractmethod
     def write_at(self, offset: int, view: memoryview) -> None: ...

@@ -56,7 +56,7 @@ class Connection(asyncio.BufferedProtocol):
         self._secure = secure
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._wake: anyio.Event | None = None
+        self._wake: asyncio.Future[bool] | None = None
         self._progress_at = self._loop.time()
         self._error: EngineError | None = None
         self._lost = False
@@ -329,7 +329,8 @@ class Connection(asyncio.BufferedProtocol):
             return
         if not self._reader.complete:
             self._pause_reading()
-        if self._out.busy and head.status >= 300:
+        # No success can be known before the body is; an error can.
+        if self._out.unwritten or (self._out.busy and head.status >= 300):
             self._early = True
             self._out.clear()
         self._notify()
@@ -415,8 +416,8 @@ class Connection(asyncio.BufferedProtocol):
         self._progress_at = self._loop.time()
 
     def _notify(self) -> None:
-        if self._wake is not None:
-            self._wake.set()
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(True)
 
     async def _wait(self, ready: Callable[[], bool], limit: float, what: str) -> None:
         """Wait for ``ready``; ``limit`` counts from the last progress."""
@@ -426,15 +427,30 @@ class Connection(asyncio.BufferedProtocol):
             if self._lost:
                 raise self._fail(ConnectionFailed("the connection was lost"))
             left = self._progress_at + limit - self._loop.time()
-            self._wake = anyio.Event()
-            with anyio.move_on_after(max(left, _LAST_LOOK)):
-                await self._wake.wait()
+            if await self._woken(max(left, _LAST_LOOK)):
                 continue
             if self._loop.time() - self._progress_at >= limit and not ready():
                 self.timed_out = True
                 raise self._fail(ConnectionFailed(f"timed out after {limit:g} s: {what}"))
 
+    async def _woken(self, seconds: float) -> bool:
+        """Wait for ``_notify``; False after ``seconds``. A future and a timer of the loop: a
+        cancel scope costs three times as much, and a small object waits three times."""
+        self._wake = wake = self._loop.create_future()
+        timer = self._loop.call_later(seconds, _expire, wake)
+        try:
+            woken: bool = await wake
+            return woken
+        finally:
+            timer.cancel()
+            self._wake = None
+
     def __repr__(self) -> str:
         state = "lost" if self._lost else "open" if self._transport else "opening"
         answer = "idle" if self._reader is None or self.complete else "busy"
         return f"<Connection {state} {answer} exchanges={self.exchanges}>"
+
+
+def _expire(wake: asyncio.Future[bool]) -> None:
+    if not wake.done():
+        wake.set_result(False)

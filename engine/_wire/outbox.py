@@ -55,6 +55,13 @@ class Outbox:
         """Whether bytes of ours are not yet written, or still in the transport."""
         return self._piece is not None or self._span is not None
 
+    @property
+    def unwritten(self) -> bool:
+        """Whether bytes of ours have not even been given to the transport."""
+        if self._piece is not None:
+            return self._written < len(self._piece)
+        return self._span is not None
+
     def attach(
         self, transport: asyncio.Transport, *, secure: bool, progress: Callable[[], None]
     ) -> None:

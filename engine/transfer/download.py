@@ -6,6 +6,7 @@ whole and its checksum is the one that S3 stores.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import reduce
 from pathlib import Path
 
@@ -14,10 +15,10 @@ from engine.events import BytesMoved, ObjectDone, PartDone
 from engine.protocols import ByteSink, ChecksumAlgorithm
 from engine.transfer.checksums import CHECKSUMS
 from engine.transfer.context import TransferContext
-from engine.transfer.files import PartialFile, partial_file, publish
+from engine.transfer.files import partial_file, publish, write_file
 from engine.transfer.parts import Part, PartPlan, plan_ranges
-from engine.transfer.sinks import FileSink
-from engine.transfer.sources import FileSource
+from engine.transfer.sinks import FileSink, MemorySink
+from engine.transfer.sources import SMALL_FILE, FileSource
 from engine.transfer.workers import run_parts
 from engine.types import Checksum, MiB, ObjectInfo, RangeReceipt, S3Url, TransferResult
 
@@ -45,9 +46,18 @@ async def download(
     if plan.multipart and info.checksum is None and listed is not None:
         info = await head(url, context)  # a listing has no checksum, and a range neither
         plan = plan_ranges(info.size, context.config)
-    async with partial_file(target, info.size, context.door) as partial:
-        info, verified = await _fetch_and_verify(info, partial, plan, context)
-        await publish(partial, context.door)
+    if listed is not None and info.size <= SMALL_FILE and not plan.multipart:
+        info, verified = await _small(info, target, plan, context)
+    else:
+        async with partial_file(target, info.size, context.door) as partial:
+            info, verified = await _fetch_and_verify(
+                info,
+                FileSink(partial.descriptor),
+                plan,
+                context,
+                lambda algorithm: context.door.run(_sum_file, partial.temporary, algorithm),
+            )
+            await publish(partial, context.door)
     seconds = context.clock.monotonic() - started
     context.emit(ObjectDone(url, str(target), "download", info.size, len(plan.parts), seconds))
     return TransferResult(
@@ -100,11 +110,28 @@ async def fetch_range(
     return receipt
 
 
+async def _small(
+    info: ObjectInfo, target: Path, plan: PartPlan, context: TransferContext
+) -> tuple[ObjectInfo, bool]:
+    """One of many small objects: kept in memory until it is whole, then written in one trip."""
+    sink = MemorySink(info.size)
+
+    async def sum_again(algorithm: ChecksumAlgorithm) -> int:
+        return algorithm.update(sink.memory)
+
+    info, verified = await _fetch_and_verify(info, sink, plan, context, sum_again)
+    await write_file(target, sink.data, context.door)
+    return info, verified
+
+
 async def _fetch_and_verify(
-    info: ObjectInfo, partial: PartialFile, plan: PartPlan, context: TransferContext
+    info: ObjectInfo,
+    sink: ByteSink,
+    plan: PartPlan,
+    context: TransferContext,
+    sum_again: Callable[[ChecksumAlgorithm], Awaitable[int]],
 ) -> tuple[ObjectInfo, bool]:
     algorithm = _algorithm_for(info.checksum, context)
-    sink = FileSink(partial.descriptor)
     for attempt in range(1, MAX_FETCHES + 1):
         whole, info = await _fetch(info, sink, plan, algorithm, context)
         stored = info.checksum
@@ -113,7 +140,7 @@ async def _fetch_and_verify(
         if stored.algorithm != algorithm.name:
             # Small objects of a listing: which checksum S3 has was known only with the bytes.
             algorithm = CHECKSUMS.get(stored.algorithm)()
-            whole = await context.door.run(_sum_file, partial.temporary, algorithm)
+            whole = await sum_again(algorithm)
         got = Checksum(algorithm.name, algorithm.encode(whole))
         if got == stored:
             return info, True

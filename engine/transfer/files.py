@@ -63,6 +63,33 @@ async def publish(partial: PartialFile, door: ThreadDoor) -> None:
     await door.run(_publish, partial)
 
 
+async def write_file(target: Path, data: bytes | bytearray, door: ThreadDoor) -> None:
+    """A whole file in one trip to a thread, as durable as ``partial_file`` and ``publish``.
+
+    Raises:
+        UsageError, TransferError: As ``partial_file``.
+    """
+    try:
+        await door.run(_write_file, target, data)
+    except OSError as error:
+        raise _local_error(target, error) from None
+    except ValueError as error:
+        raise UsageError(f"cannot write {str(target)!r}: {error}") from None
+
+
+def _write_file(target: Path, data: bytes | bytearray) -> None:
+    partial = _open_partial(target, 0)
+    try:
+        view, done = memoryview(data), 0
+        while done < len(view):
+            done += os.write(partial.descriptor, view[done:])
+        _publish(partial)
+    except BaseException:
+        if not partial.published:
+            _discard(partial)
+        raise
+
+
 def check_target(target: Path) -> None:
     """Raises UsageError where ``target`` cannot become a file, or is what must not be replaced.
 

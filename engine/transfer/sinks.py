@@ -27,6 +27,7 @@ class MemorySink(ByteSink):
 
     def __init__(self, size: int) -> None:
         self.data = bytearray(size)
+        self.memory: memoryview = memoryview(self.data)
 
     def write_at(self, offset: int, view: memoryview) -> None:
         self.data[offset : offset + len(view)] = view

@@ -13,6 +13,7 @@ from typing import Self, final
 from engine.errors import SourceChanged, TransferError, UsageError
 from engine.protocols import ByteSource
 from engine.threads import ThreadDoor
+from engine.types import KiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +91,39 @@ class FileSource(ByteSource):
         self.close()
 
 
+# A file up to here is read where it is opened: a trip to a thread costs more than its bytes.
+# 64 of them under way at once hold 8 MiB.
+SMALL_FILE = 128 * KiB
+
+
 @asynccontextmanager
-async def open_file(path: Path, door: ThreadDoor) -> AsyncIterator[FileSource]:
-    """A ``FileSource``, closed at the end. Raises UsageError as it does."""
-    source = await door.run(FileSource, path, discard=FileSource.close)
+async def open_file(path: Path, door: ThreadDoor) -> AsyncIterator[ByteSource]:
+    """The bytes of a file; a small one is in memory already.
+
+    Raises:
+        UsageError: As ``FileSource``.
+        SourceChanged: A small file changed while it was read.
+    """
+    source = await door.run(_open, path, discard=_close)
     try:
         yield source
     finally:
+        _close(source)
+
+
+def _open(path: Path) -> FileSource | BytesSource:
+    source = FileSource(path)
+    if source.size > SMALL_FILE:
+        return source
+    with source:
+        data = bytearray(source.size)
+        source.read_into(0, memoryview(data))
+        source.check_unchanged()
+        return BytesSource(data, source.name)
+
+
+def _close(source: ByteSource) -> None:
+    if isinstance(source, FileSource):
         source.close()
 
 
@@ -105,12 +132,12 @@ class BytesSource(ByteSource):
     """Bytes in memory."""
 
     def __init__(self, data: bytes | bytearray | memoryview, name: str = "<bytes>") -> None:
-        self._view = memoryview(data).cast("B")
-        self.size = len(self._view)
+        self.memory: memoryview = memoryview(data).cast("B")
+        self.size = len(self.memory)
         self.name = name
 
     def read_into(self, offset: int, view: memoryview) -> None:
-        view[:] = self._view[offset : offset + len(view)]
+        view[:] = self.memory[offset : offset + len(view)]
 
     def check_unchanged(self) -> None:
         """Whoever owns the bytes keeps them; nothing to compare."""

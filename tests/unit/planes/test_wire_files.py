@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from engine._wire import connection as connection_module
-from engine.errors import ConnectionFailed, S3Error, SourceChanged
+from engine.errors import ConnectionFailed, ProtocolError, S3Error, SourceChanged
 from engine.transfer.sources import FileSource
 from engine.types import MiB, UploadId
 from tests.unit.origin import Exchange, error_xml, run_origin
@@ -85,6 +85,20 @@ async def test_an_early_answer_stops_the_file(file: Path, reset: bool, either_wa
         if not reset:
             assert isinstance(caught.value, S3Error)
         assert "busy=0" in repr(plane) and "idle=0" in repr(plane)
+
+
+async def test_a_success_before_the_whole_file_is_an_error(file: Path, either_way: bool) -> None:
+    async def early(exchange: Exchange) -> None:
+        await exchange.reader.read(70_000)
+        await exchange.answer(200, ETag='"e1"')
+        await anyio.sleep(30)
+
+    os.truncate(file, 64 * MiB)
+    async with run_origin() as origin, plane_of(origin) as plane:
+        origin.script.append(early)
+        with FileSource(file) as source:
+            with pytest.raises(ProtocolError, match="before it had the whole body"):
+                await plane.put_object(URL, source, CRC)
 
 
 async def test_a_file_that_is_cut_while_it_is_sent_is_named(file: Path, either_way: bool) -> None:
