@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 
 from engine._wire.sts import StsClient
 from engine.batch import Manifest, Report, run_batch
@@ -347,6 +348,7 @@ class _OpenEngine:
         )
         self._extra: list[tuple[RoleSpec, Lease]] = []
         self._tasks = anyio.create_task_group()
+        self._running: list[Broker] = []
         self._builder = ChainBuilder(
             self._sts,
             session_name=f"s3engine-{engine.run_id}",
@@ -363,8 +365,10 @@ class _OpenEngine:
         await self._tasks.__aenter__()
         try:
             for broker in self.chain.brokers:
-                await self._tasks.start(broker.run)
+                await self._start(broker)
+            await anyio.lowlevel.checkpoint_if_cancelled()
         except BaseException:
+            self._stop_brokers()
             self._tasks.cancel_scope.cancel()
             await self._tasks.__aexit__(None, None, None)
             raise
@@ -378,9 +382,19 @@ class _OpenEngine:
                 await self.context.control.aclose()
                 await self._sts.aclose()
         finally:
+            self._stop_brokers()
             self._tasks.cancel_scope.cancel()
             await self._tasks.__aexit__(None, None, None)
             self.door.close()
+
+    async def _start(self, broker: Broker) -> None:
+        self._running.append(broker)
+        with anyio.CancelScope(shield=True):  # it begins at once, and cannot be cancelled then
+            await self._tasks.start(broker.run_until_stopped)
+
+    def _stop_brokers(self) -> None:
+        for broker in self._running:
+            broker.stop()
 
     async def extra_lease(self, role: RoleSpec) -> Lease:
         """A lease of another role from the same source, kept as long as the engine is open."""
@@ -390,7 +404,7 @@ class _OpenEngine:
         running = len(self._before_role.brokers)
         chain = self._builder.assume(self._before_role, role.hops())
         for broker in chain.brokers[running:]:
-            await self._tasks.start(broker.run)
+            await self._start(broker)
         self._extra.append((role, chain.broker.lease))
         return chain.broker.lease
 

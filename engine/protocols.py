@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from engine.types import (
     ByteRange,
@@ -21,6 +21,7 @@ from engine.types import (
     RangeReceipt,
     S3Url,
     UploadId,
+    not_pickled,
 )
 
 
@@ -57,6 +58,9 @@ class CredentialProvider(Protocol):
     @abstractmethod
     def describe(self) -> str:
         """For people: what and where, no secret (``instance role etl-host (IMDSv2)``)."""
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(not_pickled(type(self).__name__))
 
 
 class Lease(Protocol):
@@ -108,6 +112,9 @@ class Lease(Protocol):
             unknown_key: The server does not know the key at all: it was deleted or rotated, and
                 its source is asked once whether it has another.
         """
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(not_pickled(type(self).__name__))
 
 
 class ChecksumAlgorithm(Protocol):

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import queue
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar, TypeVarTuple, cast, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, TypeVarTuple, cast, runtime_checkable
 
 import anyio
 
@@ -29,12 +30,16 @@ class _CountsThreads(Protocol):
 class ThreadDoor:
     """Runs blocking calls in at most ``max_threads`` threads of one event loop.
 
-    An executor of its own and not ``anyio.to_thread``: a call there costs three times as much,
-    and a small object makes two to four of them.
+    Threads and a queue of its own: a call by ``anyio.to_thread`` costs five times as much, by an
+    executor twice, and a small object makes one.
     """
 
     def __init__(self, max_threads: int = MAX_FILE_THREADS) -> None:
-        self._pool = ThreadPoolExecutor(max_threads, thread_name_prefix="s3engine-file")
+        self._max_threads = max_threads
+        self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
+        self._threads = 0
+        self._under_way = 0
+        self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._counts: _CountsThreads | None = None
 
@@ -57,38 +62,95 @@ class ThreadDoor:
             virtual = cast("object", loop)
             self._loop = loop
             self._counts = virtual if isinstance(virtual, _CountsThreads) else None
-        if self._counts is None:
-            return await self._run(loop, discard, call, *args)
-        self._counts.thread_started()
+        if self._counts is not None:
+            self._counts.thread_started()
+        self._under_way += 1
         try:
-            return await self._run(loop, discard, call, *args)
+            return await self._run(_Job(loop, call, args), discard)
         finally:
-            self._counts.thread_ended()
+            self._under_way -= 1
+            if self._counts is not None:
+                self._counts.thread_ended()
 
     def close(self) -> None:
         """Let the threads go. Calls under way end by themselves."""
-        self._pool.shutdown(wait=False)
+        self._closed = True
+        for _ in range(self._threads):
+            self._jobs.put(None)
 
-    async def _run(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        discard: Callable[[T], object] | None,
-        call: Callable[[*Ts], T],
-        *args: *Ts,
-    ) -> T:
-        running = self._pool.submit(call, *args)
-        done = asyncio.wrap_future(running, loop=loop)
+    async def _run(self, job: _Job[T], discard: Callable[[T], object] | None) -> T:
+        if self._closed:
+            raise RuntimeError("the door to threads is closed")
+        if self._threads < min(self._under_way, self._max_threads):
+            self._threads += 1
+            name = f"s3engine-file-{self._threads}"
+            threading.Thread(target=_work, args=(self._jobs,), name=name, daemon=True).start()
+        self._jobs.put(job)
         try:
-            return await asyncio.shield(done)
+            return await job.waiter
         except asyncio.CancelledError:
-            if not running.cancel():
-                while not done.done():  # a second native cancel gets through anyio's shield
-                    with (
-                        anyio.CancelScope(shield=True),
-                        contextlib.suppress(asyncio.CancelledError),
-                    ):
-                        await asyncio.wait([done])
-                failed = done.exception()  # whoever asked is gone; nobody else would look at it
-                if failed is None and discard is not None:
-                    discard(done.result())
+            if not job.take():
+                await job.over()
+                if job.failed is None and discard is not None:
+                    discard(cast("T", job.result))
             raise
+
+
+class _Job(Generic[T]):
+    """One call, and who waits for it."""
+
+    __slots__ = ("args", "call", "done", "failed", "loop", "result", "turn", "waiter")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, call: Callable[..., T], args: tuple[Any, ...]
+    ) -> None:
+        self.loop = loop
+        self.call = call
+        self.args = args
+        self.waiter: asyncio.Future[T] = loop.create_future()
+        self.turn = [True]
+        self.done = False
+        self.result: T | None = None
+        self.failed: BaseException | None = None
+
+    def take(self) -> bool:
+        """For the thread to begin it, or for a cancelled caller to drop it: one of them may."""
+        try:
+            return self.turn.pop()  # atomic
+        except IndexError:
+            return False
+
+    def work(self) -> None:
+        """In the thread."""
+        try:
+            self.result = self.call(*self.args)
+        except BaseException as error:
+            self.failed = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            self.loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        self.done = True
+        if self.waiter.done():
+            return
+        if self.failed is not None:
+            self.waiter.set_exception(self.failed)
+        else:
+            self.waiter.set_result(cast("T", self.result))
+
+    async def over(self) -> None:
+        """Wait for the end of a call that nobody wants any more."""
+        while not self.done:
+            self.waiter = self.loop.create_future()
+            with anyio.CancelScope(shield=True):
+                with contextlib.suppress(asyncio.CancelledError):  # a second native cancel
+                    await asyncio.wait([self.waiter])
+        if self.waiter.done() and not self.waiter.cancelled():
+            self.waiter.exception()  # whoever asked is gone; nobody else would look at it
+
+
+def _work(jobs: queue.SimpleQueue[_Job[Any] | None]) -> None:
+    while (job := jobs.get()) is not None:
+        if job.take():
+            job.work()
+        del job  # or its buffers live until the next one

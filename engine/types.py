@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NewType
+from typing import NewType, NoReturn, Self
 
 from engine.errors import UsageError
 
@@ -92,6 +92,14 @@ class ByteRange:
         return f"bytes={self.start}-{self.stop - 1}"
 
 
+def not_pickled(what: str) -> str:
+    """Why ``what`` refuses to be pickled."""
+    return (
+        f"{what} is not pickled, it would hold keys in clear: open an engine in the other process, "
+        "or give it those of this one (`s3engine credentials serve`)"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """One frozen set of AWS credentials. Workers hold the whole set, never single fields.
@@ -118,6 +126,16 @@ class Credentials:
         if self.issued_at is None:
             return (self.expires_at - datetime.now(self.expires_at.tzinfo)).total_seconds()
         return (self.expires_at - self.issued_at).total_seconds()
+
+    def __reduce__(self) -> NoReturn:
+        """Not pickled, alone or inside something else: a pickle would hold the keys in clear."""
+        raise TypeError(not_pickled("Credentials"))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
 
 @dataclass(frozen=True, slots=True)

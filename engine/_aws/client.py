@@ -6,6 +6,9 @@
 - Repetition is off (``total_max_attempts=1``): ``engine.retry`` repeats.
 - Each request is signed with the frozen set that its caller holds, so that the caller knows
   which generation a server refused.
+- A bucket's region is not hunted for: after a 400 to HEAD botocore would ask HeadBucket and send
+  the request again.
+- The debug log of the SDK is masked while a client is open.
 
 Only client calls are used, never aioboto3's transfers. What must not live here: a verb.
 """
@@ -20,6 +23,7 @@ from typing import Any, NamedTuple
 
 import anyio
 
+from engine._aws.logs import redacted
 from engine.config import Endpoints
 from engine.errors import (
     ConnectionFailed,
@@ -150,6 +154,8 @@ class AwsClient:
                     f"no client for {self._service}: {error}",
                     fix="Check the region, AWS_PROFILE and the files below ~/.aws",
                 ) from None
+            self._stack.enter_context(redacted())
+            self._client.meta.events.register("before-call.s3", _hunt_no_region)
         return self._client
 
     def _config(self) -> Any:
@@ -217,6 +223,11 @@ def _session() -> Any:
     inner = get_session()
     inner.get_component("credential_provider").providers[:] = [_CallersCredentials()]
     return aioboto3.Session(botocore_session=inner)
+
+
+def _hunt_no_region(params: Any, **_: Any) -> None:
+    """Tells botocore's region redirector that it has had its turn."""
+    params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _no_redirects() -> type[Any]:

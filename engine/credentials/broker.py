@@ -82,7 +82,7 @@ class Broker:
         random: Jitter; pass a seeded one to repeat a run.
         emit: Told about renewals and failures.
 
-    Use it as ``async with Broker(...) as broker``, or start ``broker.run`` in a task group.
+    Use it as ``async with Broker(...) as broker``, or start ``run_until_stopped`` in a task group.
     """
 
     def __init__(
@@ -113,6 +113,8 @@ class Broker:
         self._counts = BrokerStatistics()
         self._home: Home | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
+        self._scope: anyio.CancelScope | None = None
+        self._stopped = False
         self.lease = BrokerLease(self)
 
     # ---- the worker's side -------------------------------------------------------------
@@ -314,7 +316,7 @@ class Broker:
     async def run(
         self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
     ) -> None:
-        """Renew for ever. Start it in a task group; cancel it to stop."""
+        """Renew until it is cancelled."""
         self._home = Home.here()
         task_status.started()
         try:
@@ -329,6 +331,20 @@ class Broker:
         finally:
             self._home = None
             self._changed.set()  # who waits is told
+
+    async def run_until_stopped(
+        self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        """``run``, also while whoever started it is cancelled, until ``stop``: what is cancelled
+        has to clean up, and that needs a live set."""
+        with anyio.CancelScope(shield=not self._stopped) as self._scope:
+            await self.run(task_status=task_status)
+
+    def stop(self) -> None:
+        """End ``run_until_stopped``, also where it has not begun yet."""
+        self._stopped = True
+        if self._scope is not None:
+            self._scope.cancel()
 
     def _idle_seconds(self) -> float:
         """Seconds until the next call of the provider is due."""
@@ -464,7 +480,8 @@ class Broker:
 
     async def __aenter__(self) -> Self:
         self._tasks = await anyio.create_task_group().__aenter__()
-        await self._tasks.start(self.run)
+        with anyio.CancelScope(shield=True):  # it begins at once, and cannot be cancelled then
+            await self._tasks.start(self.run_until_stopped)
         return self
 
     async def __aexit__(
@@ -474,6 +491,7 @@ class Broker:
         traceback: TracebackType | None,
     ) -> None:
         assert self._tasks is not None
+        self.stop()
         self._tasks.cancel_scope.cancel()
         # Without the error: the task group would put it into a group.
         await self._tasks.__aexit__(None, None, None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
+from typing import NoReturn
 
 from engine.config import Endpoints
 from engine.credentials.role import RoleSpec
@@ -16,7 +17,7 @@ from engine.errors import UsageError
 from engine.protocols import CredentialProvider
 from engine.redact import mask_key_id
 from engine.threads import ThreadDoor
-from engine.types import Credentials
+from engine.types import Credentials, not_pickled
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,9 @@ class SourceContext:
     profile: str | None = None
     user_agent: str = "s3engine"
     random: Random | None = None
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(not_pickled("SourceContext"))  # the environment may hold keys
 
 
 @dataclass(frozen=True, slots=True)

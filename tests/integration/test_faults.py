@@ -271,6 +271,22 @@ async def test_a_page_of_a_listing_is_asked_for_again(
     assert (report.objects, report.failed) == (1, [])
 
 
+async def test_an_engine_that_is_cancelled_aborts_under_a_fresh_lease(scene: Scene) -> None:
+    """The broker outlives the cancellation for as long as there is something to clean up."""
+    scene.aws.gate.bandwidth = 4 * MiB
+    with anyio.CancelScope() as scope:
+        async with scene.engine() as s3:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(s3.upload, bytes(30 * MiB), scene.url("key"))
+                while not scene.aws.gate.open_uploads(scene.bucket):
+                    await anyio.sleep(0.01)
+                scene.aws.gate.expire_sessions(scene.role)
+                scope.cancel()
+    assert scope.cancelled_caught
+    assert scene.aws.gate.open_uploads(scene.bucket) == []
+    assert len(scene.log("AssumeRole")) == 2
+
+
 async def test_an_upload_begun_by_a_cancelled_request_is_aborted(scene: Scene) -> None:
     scene.aws.gate.faults.add(kind="delay", action="CreateMultipartUpload", seconds=0.6)
     async with scene.engine(config=PARTS) as s3:

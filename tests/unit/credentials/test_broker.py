@@ -227,3 +227,39 @@ def test_in_the_mandatory_window_a_living_set_is_served_whatever_sts_says() -> N
             assert statistics.waits_after_first <= 2, "who gets the old set at once has not waited"
 
     run_virtual(main)
+
+
+def test_when_a_lease_has_ended_its_tries_are_counted_anew() -> None:
+    """Who waits must not inherit the patience of those who still had a set."""
+
+    async def main() -> None:
+        sts = ScriptedSts(lifetime=8, latency=0.01)
+        sts.fails = lambda call: SourceUnavailable("down") if 2 < anyio.current_time() < 9 else None
+        async with a_broker(sts) as broker:
+            longest = 0.0
+            while (began := anyio.current_time()) < 60:
+                sts.check(await broker.lease.ready())
+                longest = max(longest, anyio.current_time() - began)
+                await anyio.sleep(0.1)
+            assert broker.statistics().expired == 1
+            assert longest < 2 + 4, "the set ended at 7, STS was back at 9"
+
+    run_virtual(main)
+
+
+def test_a_long_outage_after_the_end_is_still_asked_rarely() -> None:
+    async def main() -> None:
+        sts = ScriptedSts(lifetime=900)
+        async with a_broker(sts) as broker:
+            await broker.lease.ready()
+            sts.fails = lambda call: SourceUnavailable("down")
+            await anyio.sleep(900)
+            calls = sts.calls
+            with anyio.move_on_after(HOUR):
+                while True:
+                    with contextlib.suppress(CredentialsExpired):
+                        await broker.lease.ready()
+                    await anyio.sleep(0.1)
+            assert sts.calls - calls < 250, "one in 15 s"
+
+    run_virtual(main)

@@ -1,0 +1,195 @@
+"""What the runs of a comparison say: medians, ranges, ratios, verdicts. PURE.
+
+What lives here: arithmetic and the text of the tables. What must not: a winner where two ranges
+overlap, or from a single round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+BASE = "s3engine"
+OURS = ("s3engine", "s3engine-cp")
+MEASURES = ("cpu", "wall", "rss")
+# The origin's CPU / the leanest client's, above which the origin is what is measured.
+ORIGIN_LIMITS = {"http": 0.5, "https": 0.7}
+
+Runs = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """One measure of one client over its rounds."""
+
+    median: float
+    least: float
+    most: float
+    rounds: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Raises ValueError for no value."""
+        if not values:
+            raise ValueError("no rounds")
+        ordered = sorted(values)
+        middle = len(ordered) // 2
+        median = (
+            ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+        )
+        return cls(median, ordered[0], ordered[-1], len(ordered))
+
+    def overlaps(self, other: Spread) -> bool:
+        """Whether the two ranges have a value in common."""
+        return self.least <= other.most and other.least <= self.most
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A peer's use / ours: of the medians, and the least and most that the ranges allow."""
+
+    peer: str
+    median: float
+    least: float
+    most: float
+    verdict: str
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} [{self.least:.2f}..{self.most:.2f}] {self.verdict}"
+
+
+def ratio(ours: Spread, peer: Spread, name: str) -> Ratio:
+    """Above 1 means that we used less. The verdict names who used less, or nobody."""
+    if ours.rounds < 2 or peer.rounds < 2:
+        verdict = "no verdict"
+    elif ours.overlaps(peer):
+        verdict = "tie"
+    else:
+        verdict = BASE if ours.most < peer.least else name
+    return Ratio(
+        name,
+        _quotient(peer.median, ours.median),
+        _quotient(peer.least, ours.most),
+        _quotient(peer.most, ours.least),
+        verdict,
+    )
+
+
+def _quotient(a: float, b: float) -> float:
+    # A run below the clock's tick uses nothing that could be measured.
+    return a / b if b > 0 else float("inf")
+
+
+def spreads(runs: Runs, measure: str) -> dict[str, Spread]:
+    """By client; one without a finished run is left out."""
+    return {
+        name: Spread.of([float(run[measure]) for run in own]) for name, own in runs.items() if own
+    }
+
+
+def best_peer(by_client: Mapping[str, Spread]) -> str | None:
+    """The client that is not ours with the least median."""
+    others = [name for name in by_client if name not in OURS]
+    return min(others, key=lambda name: by_client[name].median) if others else None
+
+
+def summary(runs: Runs, transport: str) -> dict[str, Any]:
+    """One cell as values: each measure against its best peer, and the origin's share."""
+    result: dict[str, Any] = {}
+    for measure in MEASURES:
+        by_client = spreads(runs, measure)
+        best = best_peer(by_client)
+        if best is None or BASE not in by_client:
+            continue
+        result[measure] = ratio(by_client[BASE], by_client[best], best)
+    shares = origin_shares(runs)
+    if shares:
+        name = min(shares, key=lambda client: _cpu(runs, client))
+        result["origin"] = {
+            "leanest": name,
+            "share": shares[name],
+            "limit": ORIGIN_LIMITS[transport],
+            "holds": shares[name] <= ORIGIN_LIMITS[transport],
+        }
+    return result
+
+
+def origin_shares(runs: Runs) -> dict[str, float]:
+    """The origin's CPU / the client's, medians."""
+    origin, client = spreads(runs, "origin_cpu"), spreads(runs, "cpu")
+    return {name: _quotient(origin[name].median, client[name].median) for name in client}
+
+
+def _cpu(runs: Runs, name: str) -> float:
+    return spreads(runs, "cpu")[name].median
+
+
+def summed_share(own: Sequence[Mapping[str, Any]]) -> str:
+    """How much of what was sent came with a checksum that the origin found right."""
+    sent = sum(run["origin"]["bytes_in"] for run in own)
+    summed = sum(run["origin"]["bytes_summed"] for run in own)
+    return f"{100 * summed / sent:.0f} %" if sent else "-"
+
+
+def table(title: str, runs: Runs, notes: Mapping[str, str]) -> str:
+    """One cell: a row a client.
+
+    Args:
+        notes: Of clients that have no runs: why.
+    """
+    lines = [
+        title,
+        f"  {'client':<14}{'n':>2}  {'CPU s':>6} {'[min..max]':<14}{'x ours':>7}"
+        f"  {'wall s':>6} {'[min..max]':<14}{'x ours':>7}  {'VmHWM MiB':>9}"
+        f"  {'origin CPU':>10}  {'summed':>6}",
+    ]
+    by = {measure: spreads(runs, measure) for measure in MEASURES}
+    shares = origin_shares(runs)
+    for name, own in runs.items():
+        if not own:
+            continue
+        line = f"  {name:<14}{by['cpu'][name].rounds:>2}"
+        for measure in ("cpu", "wall"):
+            line += f"  {_figures(by[measure][name])}{_times(by[measure], name):>7}"
+        line += f"  {by['rss'][name].median / 2**20:>9.1f}  {shares[name]:>10.2f}"
+        lines.append(f"{line}  {summed_share(own):>6}")
+    lines += [f"  {name:<14}{why}" for name, why in notes.items() if not runs.get(name)]
+    return "\n".join(lines)
+
+
+def _figures(spread: Spread) -> str:
+    extent = f"[{spread.least:.2f}..{spread.most:.2f}]"
+    return f"{spread.median:>6.2f} {extent:<14}"
+
+
+def _times(by_client: Mapping[str, Spread], name: str) -> str:
+    if BASE not in by_client:
+        return "-"
+    return f"{_quotient(by_client[name].median, by_client[BASE].median):.2f}"
+
+
+def overview(cells: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """All cells: best peer / ours with the ranges, and whether the origin was lean enough."""
+    head = f"{'best peer / s3engine':<78}{'CPU':<50}{'wall':<50}{'VmHWM':<22}origin CPU"
+    lines = [head]
+    for title, found in cells:
+        cells_of = [_against(found.get(measure)) for measure in ("cpu", "wall")]
+        rss = found.get("rss")
+        memory = f"{rss.median:.2f} {rss.peer}" if rss else "-"
+        origin = found.get("origin")
+        share = ""
+        if origin:
+            mark = "" if origin["holds"] else f" OVER {origin['limit']}: the origin is measured"
+            share = f"{origin['share']:.2f}{mark}"
+        lines.append(f"{title:<78}{cells_of[0]:<50}{cells_of[1]:<50}{memory:<22}{share}")
+    return "\n".join(lines)
+
+
+def _against(found: Ratio | None) -> str:
+    if found is None:
+        return "-"
+    who = "tie" if found.verdict == "tie" else f"less: {found.verdict}"
+    if found.verdict == "no verdict":
+        who = found.verdict
+    return f"{found.median:.2f} [{found.least:.2f}..{found.most:.2f}] {found.peer}; {who}"
