@@ -347,6 +347,7 @@ class _OpenEngine:
             engine._endpoints, engine._user_agent, clock=engine._clock, threads=self.door
         )
         self._extra: list[tuple[RoleSpec, Lease]] = []
+        self._extra_lock = anyio.Lock()
         self._tasks = anyio.create_task_group()
         self._running: list[Broker] = []
         self._builder = ChainBuilder(
@@ -398,15 +399,16 @@ class _OpenEngine:
 
     async def extra_lease(self, role: RoleSpec) -> Lease:
         """A lease of another role from the same source, kept as long as the engine is open."""
-        for known, lease in self._extra:
-            if known == role:
-                return lease
-        running = len(self._before_role.brokers)
-        chain = self._builder.assume(self._before_role, role.hops())
-        for broker in chain.brokers[running:]:
-            await self._start(broker)
-        self._extra.append((role, chain.broker.lease))
-        return chain.broker.lease
+        async with self._extra_lock:  # to start a broker takes a turn of the loop
+            for known, lease in self._extra:
+                if known == role:
+                    return lease
+            running = len(self._before_role.brokers)
+            chain = self._builder.assume(self._before_role, role.hops())
+            for broker in chain.brokers[running:]:
+                await self._start(broker)
+            self._extra.append((role, chain.broker.lease))
+            return chain.broker.lease
 
     def _plan(self) -> SourcePlan:
         engine = self._engine
@@ -454,6 +456,7 @@ class _OpenEngine:
             door=self.door,
             clock=engine._clock,
             emit=engine._emit,
+            lease=lease,
         )
 
 

@@ -36,6 +36,7 @@ What lives here: classes and the facts they carry. What must not: a branch on me
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -306,3 +307,12 @@ class CommitUnknown(LoadError):
 
     code = "L320"
     exit_code = 4
+
+
+def another(error: CredentialsError) -> CredentialsError:
+    """A copy of ``error``, for one more who waits: each adds its own traceback and notes. The
+    error itself where its class, somebody else's, wants other arguments."""
+    try:
+        return copy.copy(error)
+    except TypeError:
+        return error

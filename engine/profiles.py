@@ -186,7 +186,7 @@ def parse(
         if title == DEFAULT_PROFILE:
             in_config[title] = section
             continue
-        family, name = _title(title)
+        family, name = section_title(title)
         if family in families:
             families[family][name] = section
     in_credentials = _sections(credentials, credentials_path)
@@ -197,7 +197,7 @@ def parse(
     return Profiles(profiles, sso_sessions, services, config_path, credentials_path)
 
 
-def _title(title: str) -> tuple[str, str]:
+def section_title(title: str) -> tuple[str, str]:
     """``profile "a b"`` as family and name; ("", "") for every other title."""
     try:
         words = shlex.split(title)

@@ -231,6 +231,8 @@ class _Attempts(tenacity.stop.stop_base):
         self._budget = budget
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+        if getattr(_error_of(retry_state), "again", "") == "young":
+            return False  # ends by itself when the set is not young any more
         if classify(_error_of(retry_state)) is Verdict.REFRESH:
             self._refreshes -= 1
             return self._refreshes < 0

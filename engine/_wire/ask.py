@@ -36,7 +36,7 @@ class SmallAnswer:
         """The server's clock when it answered."""
         try:
             found = parsedate_to_datetime(self.headers["date"])
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, OverflowError):
             return None
         return found if found.tzinfo else found.replace(tzinfo=UTC)
 

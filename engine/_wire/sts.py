@@ -297,7 +297,7 @@ def _flattened(prefix: str, fields: Mapping[str, Any]) -> Iterator[tuple[str, st
 def _date(text: str | None) -> datetime | None:
     try:
         date = parsedate_to_datetime(text or "")
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return date if date.tzinfo else date.replace(tzinfo=UTC)
 

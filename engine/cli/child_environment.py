@@ -14,6 +14,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 
+from engine.profiles import section_title
+
 # Variables by which some SDK or tool finds credentials, or a role to assume with them.
 CREDENTIAL_VARIABLES = frozenset(
     {
@@ -45,6 +47,15 @@ CREDENTIAL_VARIABLES = frozenset(
         "S3ENGINE_SESSION_DURATION",
         "S3ENGINE_SESSION_TAG",
         "S3ENGINE_SESSION_POLICY",
+        "S3ENGINE_SESSION_POLICY_ARN",
+        "S3ENGINE_TRANSITIVE_TAG",
+        "S3ENGINE_SOURCE_IDENTITY",
+        "S3ENGINE_MFA_SERIAL",
+        "S3ENGINE_MFA_CODE",
+        "S3ENGINE_SAML_ASSERTION_COMMAND",
+        "S3ENGINE_SAML_ROLE_ARN",
+        "S3ENGINE_SAML_PRINCIPAL_ARN",
+        "S3ENGINE_SAML_DURATION",
         "S3ENGINE_REFUSE_LONG_CHAIN",
         "S3ENGINE_SOURCE",
         "S3ENGINE_PROFILE",
@@ -88,7 +99,6 @@ _SETTINGS = frozenset(
         "user_agent_appid",
     }
 )
-_SERVICES = "services "
 
 
 def child_environment(
@@ -143,8 +153,9 @@ def settings_only(lines: Iterable[str], profile: str) -> str:
             continue
         if text.startswith("["):
             name = text[1:].partition("]")[0].strip()
-            mine = name.removeprefix("profile ").strip() == profile
-            services = name.startswith(_SERVICES)
+            family, named = section_title(name)
+            mine = profile in (name, named if family == "profile" else None)
+            services = family == "services"
             keep = False
             if mine or services:
                 kept.append("[default]" if mine else f"[{name}]")

@@ -21,20 +21,18 @@ worked looks like a revoked session: one early renewal tells whether it was
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from random import Random
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import anyio
 import anyio.abc
 
 from engine.config import RefreshPolicy
-from engine.credentials.adapters import ADAPTERS
-from engine.credentials.held import CLOCK_STEP, DENIAL_BURST, HeldSet
+from engine.credentials.held import CLOCK_STEP, DENIAL_BURST, MAX_DELAY, HeldSet, retry_delay
 from engine.credentials.lease import BrokerLease
-from engine.credentials.shared import SharedLease
+from engine.credentials.lender import Lender
 from engine.credentials.statistics import BrokerStatistics
 from engine.errors import (
     CredentialsError,
@@ -42,6 +40,7 @@ from engine.errors import (
     EngineError,
     SourceUnavailable,
     WrongLoop,
+    another,
 )
 from engine.events import (
     Emit,
@@ -56,24 +55,26 @@ from engine.protocols import Clock, CredentialProvider
 from engine.redact import mask_key_id
 from engine.types import Credentials
 
-# Back-off of failed renewals, seconds; full jitter. 30 s keeps an account that is throttled
-# by STS below one call a broker every 15 s.
-_BASE_DELAY = 0.5
-_MAX_DELAY = 30.0
 # How long a request without a usable set waits for a provider that keeps failing.
 MAX_WAIT = 60.0
 # The same before there ever was a set: a job that cannot start should say so soon.
 FIRST_WAIT = 10.0
 # A provider that waits for its own source gives up with us; its reason comes a moment later.
 _REASON_GRACE = 5.0
+# How long a request in the mandatory window waits for a renewal that is on its way.
+STALE_AFTER = 5.0
+# A provider that hangs is cancelled and asked again.
+FETCH_WITHIN = 120.0
 # The least time between two renewals that servers ask for by saying "expired". A store that
 # calls every new set expired must not become a storm at STS.
 _MIN_FORCED_INTERVAL = 1.0
+# So many sets in a row that a server calls expired before one request worked end the job.
+MAX_STILLBORN = 5
 # How long a denied request waits to see whether others work with the same set.
 DENIAL_GRACE = 1.0
 
 
-class Broker:
+class Broker(Lender):
     """Keeps one provider's credentials fresh.
 
     Args:
@@ -102,6 +103,7 @@ class Broker:
         self._live: HeldSet | None = None
         self._error: CredentialsError | None = None
         self._failures = 0
+        self._stillborn = 0
         self._generation = 0
         self._forced_at = float("-inf")
         self._asked_again_at = float("-inf")
@@ -163,6 +165,7 @@ class Broker:
         if live is None or live.reported or not live.is_generation(credentials):
             return
         live.reported = True
+        self._stillborn = 0 if live.worked_at is not None else self._stillborn + 1
         self._count(reports=1)
         self._want()
 
@@ -180,8 +183,8 @@ class Broker:
         live = self._live
         if live is None or not live.is_generation(credentials):
             return live is not None  # renewed while the request was under way
-        if not live.may_be_over(unknown_key):
-            return False
+        if not live.may_be_over(unknown_key) or self._failures:
+            return False  # in an outage nothing can be learned, and the set may be good
         live.denials += 1
         if live.denials < DENIAL_BURST and not unknown_key:
             with anyio.move_on_after(DENIAL_GRACE):
@@ -189,7 +192,7 @@ class Broker:
         if live is self._live and live.denials:  # nobody's request worked meanwhile
             self._denied = True
             try:
-                await self._next_generation(credentials.generation)
+                await self._next_generation(credentials.generation, tries=1)
             except CredentialsError:
                 return False  # that a renewal fails, too, does not explain the denial
         return self._live is not live
@@ -216,38 +219,41 @@ class Broker:
     async def _wait_for_set(self) -> Credentials:
         first = 1
         give_up = self._clock.monotonic() + (MAX_WAIT if self._generation else FIRST_WAIT)
+        stale_at = self._clock.monotonic() + STALE_AFTER
         while True:
             self._check_home()
             live, now = self._live, self._clock.monotonic()
             if live is not None and live.is_safe(now):
                 if now < live.mandatory_deadline:
                     return live.credentials
-                if self._failures:
+                stale_at = min(stale_at, now + (live.safe_deadline - now) / 2)
+                if self._failures or now >= stale_at:
                     return self._serve_stale(live)
             self._note_expiry(now)
+            self._want()  # before raising: else a final error would be the last word for ever
             reason_may_come = self._fetching and self._error is None
             # The first answer may take its time (a program that asks a person), its failures not.
             patience = _REASON_GRACE if self._generation else MAX_WAIT
             end = give_up + patience if reason_may_come else give_up
             self._raise_if_hopeless(now >= end)
-            self._want()
             until = end
             if live is not None and live.is_safe(now):
-                until = min(until, live.safe_deadline)
+                until = min(until, stale_at)
             self._count(waits=first, waits_after_first=first if self._generation else 0)
             first = 0  # one request waits once, in however many steps
             with anyio.move_on_after(until - now):
                 await self._changed.wait()
 
-    async def _next_generation(self, generation: int) -> None:
+    async def _next_generation(self, generation: int, tries: int = 1_000) -> None:
         """Renew now. Comes back without a new set where the source has none newer."""
         give_up = self._clock.monotonic() + MAX_WAIT
         while self._generation == generation:
+            self._check_home()
             self._want()
             with anyio.move_on_after(give_up - self._clock.monotonic()):
                 await self._changed.wait()
             self._raise_if_hopeless(self._clock.monotonic() >= give_up)
-            if not self._failures:
+            if not self._failures or self._failures >= tries:
                 return
 
     def _raise_if_hopeless(self, out_of_time: bool) -> None:
@@ -257,7 +263,7 @@ class Broker:
         if error is not None and (not error.retryable or out_of_time):
             if not self._generation:
                 # A copy: every waiter adds its own traceback and notes.
-                raise copy.copy(error) from error.__cause__
+                raise another(error) from error.__cause__
             raise CredentialsExpired(
                 f"the session of {self._provider.describe()} ended and could not be renewed: "
                 f"{error.headline}",
@@ -290,26 +296,6 @@ class Broker:
     def _want(self) -> None:
         self._wanted = True
         self._wake.set()
-
-    def shared(self) -> SharedLease:
-        """The live credentials for other threads and event loops of this process."""
-        return SharedLease(self)
-
-    def boto3_session(self, **settings: Any) -> Any:
-        """A ``boto3.Session`` under the live credentials, for any thread."""
-        return ADAPTERS.get("boto3")(self.shared(), **settings)
-
-    def aiobotocore_session(self) -> Any:
-        """An ``AioSession`` under them; aioboto3 takes it as ``botocore_session``."""
-        return ADAPTERS.get("aiobotocore")(self.shared())
-
-    def s3fs_options(self) -> Any:
-        """``s3fs.S3FileSystem(**options)``, or ``storage_options`` of who opens by fsspec."""
-        return ADAPTERS.get("s3fs")(self.shared())
-
-    def obstore_provider(self) -> Any:
-        """``obstore.store.S3Store(..., credential_provider=provider)``."""
-        return ADAPTERS.get("obstore")(self.shared())
 
     # ---- the refresher ------------------------------------------------------------------
 
@@ -365,7 +351,12 @@ class Broker:
         self._fetching = True
         self._count(fetches=1)
         try:
-            credentials = await self._provider.fetch()
+            with anyio.fail_after(FETCH_WITHIN):
+                credentials = await self._provider.fetch()
+            self._succeeded(credentials, sent_at)
+        except TimeoutError:
+            what = f"{self._provider.describe()} did not answer within {FETCH_WITHIN:.0f} s"
+            self._failed(SourceUnavailable(what))
         except EngineError as error:
             self._failed(error)
         except Exception as error:
@@ -375,8 +366,6 @@ class Broker:
             )
             failure.__cause__ = error
             self._failed(failure)
-        else:
-            self._succeeded(credentials, sent_at)
         finally:
             self._fetching = False
             self._changed.set()
@@ -384,6 +373,12 @@ class Broker:
 
     def _succeeded(self, credentials: Credentials, sent_at: float) -> None:
         now = self._clock.monotonic()
+        lifetime = credentials.lifetime
+        if lifetime is not None and sent_at + lifetime - CLOCK_STEP <= now:
+            raise SourceUnavailable(
+                f"{self._provider.describe()} gave a set that had ended when it came",
+                fix="Renew what it is from, and check the clocks",
+            )
         self._error = None
         self._wanted = False  # whoever wanted a set while this one was fetched has it now
         old = self._live
@@ -398,8 +393,8 @@ class Broker:
             if old.reported and not old.confirmed and left:
                 # The source stands by it: one false "expired" must not end the job.
                 old.reported, old.confirmed = False, True
-            old.renew_deadline = now + (min(wait, _MAX_DELAY) if old.reported else wait)
-            self._forced_at = old.renew_deadline
+            old.renew_deadline = now + (min(wait, MAX_DELAY) if old.reported else wait)
+            self._forced_at = old.renew_deadline if old.reported else now + _MIN_FORCED_INTERVAL
             self._asked_again_at = now + _MIN_FORCED_INTERVAL
             # Nothing to wait for until then.
             old.mandatory_deadline = max(
@@ -409,6 +404,13 @@ class Broker:
             if old.reported:
                 self._error = self._nothing_newer()
             return
+        if self._stillborn >= MAX_STILLBORN:
+            self._stillborn = 0  # whoever asks after that gets another try
+            raise CredentialsError(
+                f"{MAX_STILLBORN} new sets of {self._provider.describe()} in a row were called "
+                "expired at their first use",
+                fix="Check the clock of the store, and of this machine",
+            )
         self._failures = 0
         self._generation += 1
         credentials = replace(credentials, generation=self._generation)
@@ -449,12 +451,7 @@ class Broker:
             else CredentialsError(error.headline, fix=error.fix)
         )
         live = self._live
-        tries = self._failures if live is None else live.tries(now, self._failures)
-        ceiling = min(_MAX_DELAY, _BASE_DELAY * 2.0 ** min(tries, 16))
-        if live is not None and now < live.safe_deadline:
-            # The nearer the end, the more often: four tries in what is left, at any time.
-            ceiling = min(ceiling, max(_BASE_DELAY, (live.safe_deadline - now) / 4))
-        delay = self._random.uniform(ceiling / 2, ceiling)
+        delay = retry_delay(live, self._failures, now, self._random)
         self._forced_at = now + delay
         hopeless = not self._error.retryable and (live is None or not live.is_safe(now))
         self._emit(

@@ -17,6 +17,11 @@ CLOCK_STEP = 1.0
 # that was revoked is denied everything, a lacking permission denies one kind of request.
 DENIAL_BURST = 3
 
+# Back-off of failed renewals, seconds; full jitter. 30 s keeps an account that is throttled
+# by STS below one call a broker every 15 s.
+BASE_DELAY = 0.5
+MAX_DELAY = 30.0
+
 _NEVER = float("inf")
 
 
@@ -128,3 +133,13 @@ class HeldSet:
         return unknown_key or (
             self.credentials.expires_at is not None and self.worked_at is not None
         )
+
+
+def retry_delay(live: HeldSet | None, failures: int, now: float, random: Random) -> float:
+    """Seconds until a failed renewal is tried again."""
+    tries = failures if live is None else live.tries(now, failures)
+    ceiling = min(MAX_DELAY, BASE_DELAY * 2.0 ** min(tries, 16))
+    if live is not None and now < live.safe_deadline:
+        # The nearer the end, the more often: four tries in what is left, at any time.
+        ceiling = min(ceiling, max(BASE_DELAY, (live.safe_deadline - now) / 4))
+    return random.uniform(ceiling / 2, ceiling)

@@ -60,6 +60,7 @@ _TOKEN_BYTES = 32
 _MAX_LINE = 2048
 _MAX_HEADERS = 32
 _KEEP_ALIVE = 15.0
+_MAX_CONNECTIONS = 64
 # An answer takes ANSWER_WITHIN at the most.
 _STOP_WITHIN = 2.0
 
@@ -140,7 +141,18 @@ class CredentialServer:
 
         quiet = logging.Logger("s3engine")  # aiohttp's would write what a bad request was made of
         quiet.disabled = True
-        server = web.Server(
+
+        class Bounded(web.Server):
+            """Of too many connections the oldest goes: whoever opens them needs no token, and
+            without a file to spare the set could not be renewed."""
+
+            def connection_made(self, handler: Any, transport: Any) -> None:
+                super().connection_made(handler, transport)
+                over = len(self.connections) - _MAX_CONNECTIONS
+                if over > 0:
+                    self.connections[over - 1].force_close()
+
+        server = Bounded(
             self._handle,
             access_log=None,
             logger=quiet,

@@ -95,7 +95,7 @@ def date_of(headers: Mapping[str, str], name: str) -> datetime | None:
     """The aware date of a field, or None where it is missing or unreadable."""
     try:
         date = parsedate_to_datetime(headers[name])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         return None
     return date if date.tzinfo is not None else None
 

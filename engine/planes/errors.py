@@ -85,7 +85,7 @@ def _headline(operation: str, url: S3Url, kind: type[S3Error], code: str, messag
 
 
 def _seconds(text: str | None) -> float | None:
-    return float(text) if text is not None and text.isdigit() else None
+    return float(text) if text is not None and text.isascii() and text.isdigit() else None
 
 
 def _offset(date: str | None, now: datetime | None) -> float | None:
@@ -93,5 +93,5 @@ def _offset(date: str | None, now: datetime | None) -> float | None:
         return None
     try:
         return (parsedate_to_datetime(date) - now).total_seconds()
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):  # -0000 gives a naive date
         return None

@@ -13,6 +13,8 @@ from hashlib import sha256
 from typing import NamedTuple, final
 from urllib.parse import urlsplit
 
+import anyio
+
 from engine._wire.connect import Connector
 from engine._wire.connection import Connection
 from engine._wire.endpoint import Target, locate
@@ -26,6 +28,9 @@ from engine.planes.lease_rules import judge
 from engine.protocols import Clock, Lease
 from engine.threads import ThreadDoor
 from engine.types import Credentials, S3Url
+
+# Seconds for the whole body of a small answer: 8 MiB at 70 KB/s.
+SMALL_ANSWER = 120.0
 
 
 @dataclass(slots=True)
@@ -147,10 +152,20 @@ class Exchanges:
                 if response.head.status not in (200, 204):
                     raise await self.refused(call, response)
                 self.worked(call)
-                data = await response.read_small(limit + 1)
+                with self._within(patience or SMALL_ANSWER, call):
+                    data = await response.read_small(limit + 1)
                 if len(data) > limit:
                     raise ProtocolError(f"an answer of over {limit} bytes")
                 return Answer(response.head.status, response.head.headers, data)
+
+    @contextmanager
+    def _within(self, seconds: float, call: Call) -> Iterator[None]:
+        """A limit in total: each blank that a server sends is progress, but no answer."""
+        try:
+            with anyio.fail_after(seconds):
+                yield
+        except TimeoutError:
+            raise ConnectionFailed(f"no whole answer within {seconds:g} s") from None
 
     def worked(self, call: Call) -> None:
         """Tell the lease that S3 took a request signed with this set."""

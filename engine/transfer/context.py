@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from engine.config import TransferConfig
 from engine.events import Emit
-from engine.protocols import Clock, ControlPlane, DataPlane
+from engine.protocols import Clock, ControlPlane, DataPlane, Lease
 from engine.retry import Retrier
 from engine.threads import ThreadDoor
 from engine.transfer.limiter import Limiter
@@ -24,3 +24,4 @@ class TransferContext:
     door: ThreadDoor
     clock: Clock
     emit: Emit
+    lease: Lease | None = None

@@ -17,6 +17,7 @@ async def list_objects(prefix: S3Url, context: TransferContext) -> AsyncIterator
         S3Error: A page cannot be had, or the listing does not go on.
     """
     token: str | None = None
+    seen, pages, look_again = "", 0, 1  # Brent: a circle of any length is found, in one word
     while True:
         (page, following), _ = await context.retrier.run(
             "list objects", prefix, partial(context.control.list_page, prefix, token)
@@ -25,8 +26,11 @@ async def list_objects(prefix: S3Url, context: TransferContext) -> AsyncIterator
             yield info
         if following is None:
             return
-        if following == token:
+        if following in (token, seen):
             raise S3Error(
                 f"the listing of {prefix} does not go on", s3_code="BadListing", status=200
             )
+        pages += 1
+        if pages == look_again:
+            seen, pages, look_again = following, 0, 2 * look_again
         token = following

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
+from hashlib import md5
 
 import anyio
 import anyio.lowlevel
@@ -58,7 +59,7 @@ async def upload(source: ByteSource, url: S3Url, context: TransferContext) -> Tr
         etag=receipt.etag,
         parts=len(plan.parts),
         checksum=receipt.checksum,
-        verified=receipt.checksum is not None,
+        verified=receipt.checksum is not None and receipt.checksum.full_object,
         seconds=seconds,
     )
 
@@ -100,6 +101,8 @@ async def _upload_in_parts(
 
 async def _create(url: S3Url, algorithm: ChecksumAlgorithm, context: TransferContext) -> UploadId:
     """Shielded for a while: an upload whose id came too late would be nobody's."""
+    if context.lease is not None:
+        await context.lease.ready()  # may take a minute, and there is nothing yet to be lost
     with anyio.move_on_after(ABORT_SECONDS, shield=True):
         upload_id, _ = await context.retrier.run(
             "create multipart upload",
@@ -157,7 +160,7 @@ async def _complete(
         except NotFound as error:
             # The answer to an earlier try was lost, and that try had worked.
             if tries > 1 and error.s3_code == "NoSuchUpload":
-                return await _settle(url, checksum, size, error, context)
+                return await _settle(url, checksum, receipts, error, context)
             raise
 
     receipt, _ = await context.retrier.run("complete multipart upload", url, complete)
@@ -196,13 +199,29 @@ async def _look_up(
 
 
 async def _settle(
-    url: S3Url, checksum: Checksum, size: int, error: NotFound, context: TransferContext
+    url: S3Url,
+    checksum: Checksum,
+    receipts: Sequence[PartReceipt],
+    error: NotFound,
+    context: TransferContext,
 ) -> PutReceipt:
-    """Did a Complete whose answer was lost make this object? By size and full-object checksum."""
+    """Did a Complete whose answer was lost make this object? By size and full-object checksum, or
+    by the ETag of exactly these parts where the store keeps no such checksum."""
     info = await context.control.head_object(url)
-    if info.size == size and info.checksum == checksum:
+    comparable = info.checksum is not None and info.checksum.full_object
+    same = info.checksum == checksum if comparable else info.etag == _etag_of(receipts)
+    if info.size == sum(part.size for part in receipts) and same:
         return PutReceipt(info.etag, info.checksum, info.version_id)
     raise error
+
+
+def _etag_of(receipts: Sequence[PartReceipt]) -> str | None:
+    """The ETag of a multipart object: MD5 of its parts' MD5s. None where theirs are none."""
+    try:
+        digests = b"".join(bytes.fromhex(part.etag.strip('"')) for part in receipts)
+    except ValueError:
+        return None
+    return f'"{md5(digests, usedforsecurity=False).hexdigest()}-{len(receipts)}"'
 
 
 async def _abort(

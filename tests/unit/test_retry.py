@@ -139,3 +139,21 @@ def test_the_shared_budget_ends_a_storm() -> None:
         return calls
 
     assert run_virtual(main) == 20 + 10
+
+
+async def test_a_young_key_does_not_use_up_the_budget_of_all() -> None:
+    """IAM takes seconds to tell everybody; 64 workers ask meanwhile."""
+    budget = RetryPolicy(base_delay=0.0, max_delay=0.0, budget=5, max_attempts=2)
+    retrier = Retrier(budget, random=Random(1), emit=lambda event: None)
+    calls = 0
+
+    async def call() -> str:
+        nonlocal calls
+        calls += 1
+        if calls < 200:
+            error = S3Error("x", s3_code="InvalidAccessKeyId", status=403)
+            error.again = "young"
+            raise error
+        return "known by now"
+
+    assert (await retrier.run("put object", None, call))[0] == "known by now"

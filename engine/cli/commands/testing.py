@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 from contextlib import ExitStack
@@ -60,6 +61,7 @@ def s3(
                 "AWS_ENDPOINT_URL": aws.endpoint,
                 "AWS_REGION": aws.region,
                 "S3ENGINE_ROLE_ARN": role,
+                "TEST_BUCKET": bucket,
             },
             env_file,
         )
@@ -88,6 +90,7 @@ def redshift(env_file: Path | None) -> None:
                 "S3ENGINE_DB_USER": double.user,
                 "S3ENGINE_DB_PASSWORD": double.password,
                 "S3ENGINE_COPY_ROLE": COPY_ROLE,
+                "TEST_BUCKET": "test-bucket",
             },
             env_file,
         )
@@ -95,10 +98,13 @@ def redshift(env_file: Path | None) -> None:
 
 
 def _announce(variables: dict[str, str], env_file: Path | None) -> None:
-    """These are keys of a double that lives as long as this process, made to be read."""
+    """These are keys of a double that lives as long as this process. Others on the host need not
+    read them all the same."""
     lines = "".join(f"export {name}={json.dumps(value)}\n" for name, value in variables.items())
     if env_file is not None:
-        env_file.write_text(lines)
+        env_file.unlink(missing_ok=True)
+        with open(env_file, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            file.write(lines)
         click.echo(f"wrote {env_file}")
     else:
         click.echo(lines, nl=False)

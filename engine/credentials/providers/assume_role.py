@@ -6,7 +6,7 @@ from typing import final
 
 from engine.credentials.role import MAX_CHAINED_DURATION, RoleSpec
 from engine.credentials.sts import Sts
-from engine.errors import CredentialsError, SourceExpired, UsageError
+from engine.errors import CredentialsError, SourceExpired, SourceUnavailable, UsageError
 from engine.protocols import CredentialProvider, Lease
 from engine.types import Credentials
 
@@ -50,6 +50,13 @@ class AssumeRoleProvider(CredentialProvider):
     async def fetch(self) -> Credentials:
         if self._role.token_code is not None:
             self._use_code()
+        try:
+            return await self._fetch()
+        except SourceUnavailable:
+            self._code_used = False  # no session was opened with it
+            raise
+
+    async def _fetch(self) -> Credentials:
         caller = await self._source.ready()
         try:
             return await self._assume(caller)

@@ -200,6 +200,8 @@ def _is_here(host: str) -> bool:
 
 
 def _read(path: str) -> str:
+    if not Path(path).is_file():  # opening a pipe may block for ever, and no thread can be stopped
+        raise ValueError("not a file")
     with Path(path).open("rb") as file:
         return file.read(_MAX_TOKEN_BYTES).decode("ascii")
 

@@ -148,5 +148,7 @@ def from_environment(context: SourceContext) -> WebIdentityProvider:
 
 
 def _read(path: str) -> str:
+    if not Path(path).is_file():  # opening a pipe may block for ever, and no thread can be stopped
+        raise ValueError("not a file")
     with Path(path).open("rb") as file:
         return file.read(4 * MAX_TOKEN).decode("utf-8-sig")
