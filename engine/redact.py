@@ -17,6 +17,7 @@ _QUOTED = r"""[be]?'(?:[^'\\]|''|\\.?)*'?|[be]?"(?:[^"\\]|""|\\.?)*"?"""
 _NAMED_SECRET = re.compile(
     r"(password|pwd|credentials|access_?key_?id|secret_?access_?key|token|external[_-]?id"
     r"|master_symmetric_key)"
+    r"(?!\\?[\"']?\s*[:=]\s*\\?\"(?:\.\.\.|REPLACE-))"  # a placeholder in an example
     rf"(?:(\\?[\"']?\s*=\s*)(?:(?:{_QUOTED})?[^\s;&]*)"
     rf"|(\\?[\"']?\s*:\s*)(?:{_QUOTED}|[^\s;&]+)"
     rf"|(\s+(?:as\s+)?)(?:{_QUOTED}))",

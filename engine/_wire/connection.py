@@ -31,7 +31,7 @@ import anyio
 
 from engine._wire.http11 import Framing, ResponseHead, ResponseReader
 from engine._wire.outbox import Outbox
-from engine._wire.sockets import is_silent, read_left_over
+from engine._wire.sockets import is_silent, read_left_over, unsent
 from engine.config import Timeouts
 from engine.errors import ConnectionFailed, EngineError, ProtocolError
 
@@ -63,6 +63,7 @@ class Connection(asyncio.BufferedProtocol):
         self._eof = False
         self._early = False
         self._patience: float | None = None
+        self._unsent = 0
         # Receiving: [start, end) of the buffer is not yet taken apart.
         self._buffer = memoryview(bytearray(RECEIVE_BUFFER))
         self._start = 0
@@ -430,8 +431,21 @@ class Connection(asyncio.BufferedProtocol):
             if await self._woken(max(left, _LAST_LOOK)):
                 continue
             if self._loop.time() - self._progress_at >= limit and not ready():
+                if self._kernel_sends():
+                    continue
                 self.timed_out = True
                 raise self._fail(ConnectionFailed(f"timed out after {limit:g} s: {what}"))
+
+    def _kernel_sends(self) -> bool:
+        """Whether the kernel has sent some of what it took from us since we last looked. On a slow
+        link that takes longer than any limit, and nothing of it is seen above."""
+        if self._transport is None:
+            return False
+        before, self._unsent = self._unsent, unsent(self._transport)
+        moved = self._unsent != before and self._unsent > 0
+        if moved:
+            self._touch()
+        return moved
 
     async def _woken(self, seconds: float) -> bool:
         """Wait for ``_notify``; False after ``seconds``. A future and a timer of the loop: a

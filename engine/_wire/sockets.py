@@ -1,14 +1,23 @@
-"""Two looks past the transport at its socket. Neither blocks; both change nothing but the queue.
+"""Looks past the transport at its socket. Neither blocks; both change nothing but the queue.
 
 What must not live here: anything that a transport can do by itself.
 """
 
 from __future__ import annotations
 
+import array
 import asyncio
 import os
 import select
 import socket
+
+try:
+    import fcntl
+    import termios
+
+    _TIOCOUTQ: int | None = getattr(termios, "TIOCOUTQ", None)
+except ImportError:  # Windows
+    _TIOCOUTQ = None
 
 
 def is_silent(transport: asyncio.Transport) -> bool:
@@ -19,6 +28,20 @@ def is_silent(transport: asyncio.Transport) -> bool:
     poll = select.poll()
     poll.register(handle.fileno(), select.POLLIN)
     return not poll.poll(0)
+
+
+def unsent(transport: asyncio.Transport) -> int:
+    """Bytes that the kernel has not sent yet, or that the peer has not acknowledged; 0 where the
+    system does not say."""
+    handle = transport.get_extra_info("socket")
+    if handle is None or _TIOCOUTQ is None or handle.fileno() < 0:
+        return 0
+    count = array.array("i", [0])
+    try:
+        fcntl.ioctl(handle.fileno(), _TIOCOUTQ, count)
+    except OSError:
+        return 0
+    return count[0]
 
 
 def read_left_over(transport: asyncio.Transport, view: memoryview) -> int:

@@ -195,10 +195,6 @@ class Session:
         """
         try:
             return run_until_signal(self.engine, work)
-        except BrokenPipeError:
-            # Nobody reads any more (`s3engine ls ... | head`); click would make it exit 1.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise Stopped(signal.SIGPIPE) from None
         finally:
             self.progress.close()
 
@@ -219,7 +215,13 @@ def run_until_signal(manager: Any, work: Callable[[], Awaitable[T]]) -> T:
     """
     import anyio
 
-    return anyio.run(_until_signal, manager, work, backend_options={"use_uvloop": _has_uvloop()})
+    options = {"use_uvloop": _has_uvloop()}
+    try:
+        return anyio.run(_until_signal, manager, work, backend_options=options)
+    except BrokenPipeError:
+        # Nobody reads any more (`s3engine ls ... | head`); click would make it exit 1.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise Stopped(signal.SIGPIPE) from None
 
 
 async def _until_signal(engine: Any, work: Callable[[], Awaitable[T]]) -> T:
@@ -319,7 +321,11 @@ def role_from(flags: dict[str, Any], arn: str | None, duration: int) -> Any:
 
 def _mfa_code() -> str:
     """No flag takes it: a command line can be seen by everybody on the host."""
+    from engine.errors import UsageError
+
     given = os.environ.get("S3ENGINE_MFA_CODE")
+    if not given and not sys.stdin.isatty():
+        raise UsageError("no MFA code", fix="Set S3ENGINE_MFA_CODE, or run it at a terminal")
     return given or str(click.prompt("MFA code", hide_input=True, err=True))
 
 

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 # where it is.
 LINE_EVERY = 10.0
 REDRAW_EVERY = 0.25
+# A request that is made for the fourth time is worth a word.
+RETRIES_BEFORE_WORDS = 3
 # Failed objects that are named one by one.
 MAX_FAILURE_LINES = 25
 
@@ -119,6 +121,9 @@ class Progress:
             return
         if isinstance(event, ObjectFailed):
             self._failure(event)
+        elif isinstance(event, Retried):
+            if event.attempt >= RETRIES_BEFORE_WORDS and self.retries <= MAX_FAILURE_LINES:
+                self._line(f"{event.operation}: {event.error}, again in {event.delay:.1f} s")
         elif isinstance(event, LeaseRenewed) and event.generation > 1:
             ends = f"{event.expires_at:%H:%M:%S}Z" if event.expires_at else "never"
             self._line(f"credentials renewed ({event.source}), end {ends}", detail=True)
@@ -190,7 +195,7 @@ class Progress:
             click.echo(redact(text), err=True)
 
     def _tick(self) -> None:
-        if self.quiet:
+        if self.quiet or not (self.objects or self.failed or self.moved):
             return
         now = time.monotonic()
         if sys.stderr.isatty():

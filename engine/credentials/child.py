@@ -5,6 +5,8 @@ What must not live here: what the output means (``providers/process.py``, ``prov
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 import subprocess
 from collections.abc import Sequence
@@ -20,6 +22,14 @@ from engine.redact import redact
 MAX_SECONDS = 60.0
 # Keys are about 2 KiB of JSON, a SAML assertion at most 100,000 characters.
 MAX_OUTPUT = 256 * 1024
+# Programs that ask programs: one helper that wraps another is usual, a circle never ends.
+MAX_DEPTH = 4
+_DEPTH = "S3ENGINE_ASKED_PROGRAMS"
+# What looks like a secret key or a session token, whatever stands before it.
+_SECRET_LOOK = re.compile(
+    r"(?<![\w/+])(?=[\w/+]*[a-z])(?=[\w/+]*[A-Z])(?=[\w/+]*\d)[A-Za-z0-9/+]{40}(?![\w/+=])"
+    r"|(?:IQoJ|FwoG|FQoG|AQoD)[\w/+=-]{12,}"
+)
 # The last lines of what it wrote on stderr say what went wrong.
 _TAIL = 400
 
@@ -48,9 +58,21 @@ async def ask_program(words: Sequence[str], *, seconds: float = MAX_SECONDS) -> 
             again.
     """
     name = basename(words[0])  # arguments may be secrets
+    told = os.environ.get(_DEPTH, "")
+    depth = int(told) if told.isdecimal() else 0
+    if depth >= MAX_DEPTH:
+        raise CredentialsError(
+            f"{name} is asked for credentials by a program that was asked for credentials itself, "
+            f"{depth} times over",
+            fix="A profile's credential_process asks for that same profile: name another there",
+        )
     try:
         process = await anyio.open_process(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, _DEPTH: str(depth + 1)},
         )
     except (OSError, ValueError) as error:
         raise CredentialsError(
@@ -84,6 +106,6 @@ async def _take(stream: anyio.abc.ByteReceiveStream | None, into: bytearray) -> 
 
 def _last_words(errors: bytearray) -> str:
     """The end of stderr on one line, without secrets and without control characters."""
-    text = redact(errors.decode("utf-8", "replace"))
+    text = _SECRET_LOOK.sub("***", redact(errors.decode("utf-8", "replace")))
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= _TAIL else "..." + line[-_TAIL:]

@@ -167,9 +167,15 @@ def _served(cli: Cli, *args: object) -> Iterator[tuple[dict[str, str], subproces
     process = cli.start("credentials", "serve", *args)
     with running(process):
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(3 if "--token-file" in args else 2)]
-        pairs = (line.split(None, 1)[1].strip().partition("=") for line in lines)
-        yield {name: text.strip("'") for name, _, text in pairs}, process
+        variables: dict[str, str] = {}
+        while len(variables) < 2:
+            verb, _, rest = process.stdout.readline().strip().partition(" ")
+            if verb == "export":
+                name, _, text = rest.partition("=")
+                variables[name] = text.strip("'")
+            else:
+                assert verb == "unset", "keys that are there from before would win in every SDK"
+        yield variables, process
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -182,3 +182,9 @@ def test_the_exit_code_is_the_one_of_the_error(
         "  some fact:   7",
         "  fix:         what to do",
     ]
+
+
+def test_an_mfa_code_is_not_asked_for_where_nobody_can_answer(cli: Cli) -> None:
+    serial = "arn:aws:iam::111122223333:mfa/etl"
+    line = ("ls", cli.url(""), "--role-arn", cli.role_with("writer"), "--mfa-serial", serial)
+    assert "Set S3ENGINE_MFA_CODE" in cli.run(*line).check_error(2, "U001").err

@@ -22,7 +22,10 @@ def serve(cli: Cli, *args: object) -> tuple[subprocess.Popen[str], dict[str, str
     """A server, and an environment without other credentials that points at it."""
     process = cli.start("credentials", "serve", *args)
     assert process.stdout is not None
-    lines = [process.stdout.readline().split(None, 1)[1] for _ in range(2)]
+    lines: list[str] = []
+    while len(lines) < 2:
+        verb, _, rest = process.stdout.readline().partition(" ")
+        lines += [rest] if verb == "export" else []
     pairs = dict(line.strip().split("=", 1) for line in lines)
     env = {name: text for name, text in cli.env.items() if not name.startswith("AWS_ACCESS")}
     env.pop("AWS_SECRET_ACCESS_KEY")

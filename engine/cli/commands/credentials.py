@@ -30,6 +30,17 @@ if TYPE_CHECKING:
 # AssumeRole a request.
 ONE_HOUR = 3600
 
+# What SDKs look at before they look at a container's credentials.
+_WINNERS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+)
+
 _verbose = click.option("-v", "--verbose", count=True, help="More of the log; up to -vvv.")
 
 
@@ -138,6 +149,7 @@ def env(ctx: click.Context, /, style: str, **flags: Any) -> None:
 @command.command(
     epilog="\b\nExample:\n"
     "  (umask 077; s3engine credentials serve --role-arn ARN > serve.env) &\n"
+    "  until [ -s serve.env ]; do sleep 0.1; done\n"
     "  . ./serve.env; aws s3 ls\n"
 )
 @engine_options
@@ -163,7 +175,9 @@ def serve(port: int, to_file: Path | None, **flags: Any) -> None:
         await session.engine.lease.ready()  # a role that cannot be assumed is said now
         server = CredentialServer(session.engine.lease, port=port, role_arn=flags["role_arn"])
         async with server:
-            variables: dict[str, str | None] = dict(server.environment())
+            # Unset: keys and profiles that are there from before would win in every SDK.
+            variables: dict[str, str | None] = dict.fromkeys(_WINNERS)
+            variables |= server.environment()
             with token_file(to_file, server.token) as path:
                 if path is not None:
                     # Unset: one that is there from before must not be taken for this one's.

@@ -9,6 +9,8 @@ Rules: https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credent
 from __future__ import annotations
 
 import ipaddress
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import final
@@ -113,10 +115,10 @@ class ContainerProvider(CredentialProvider):
             try:
                 token = await self._door.run(_read, path)
             except (OSError, ValueError) as error:
-                raise SourceUnavailable(
+                raise CredentialsError(
                     f"the authorization token of {_WHAT} cannot be read from {path}",
                     fix=f"Check {TOKEN_FILE_VARIABLE}",
-                    reason=getattr(error, "strerror", None) or "not a text",
+                    reason=getattr(error, "strerror", None) or "not a text file",
                 ) from None
         if token and ("\r" in token or "\n" in token):
             raise CredentialsError(
@@ -200,7 +202,7 @@ def _is_here(host: str) -> bool:
 
 
 def _read(path: str) -> str:
-    if not Path(path).is_file():  # opening a pipe may block for ever, and no thread can be stopped
+    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe may block a thread for ever
         raise ValueError("not a file")
     with Path(path).open("rb") as file:
         return file.read(_MAX_TOKEN_BYTES).decode("ascii")

@@ -47,7 +47,14 @@ class ProcessProvider(CredentialProvider):
 
     async def fetch(self) -> Credentials:
         what = f"credential_process {basename(self._words[0])}"
-        document = read_keys(await ask_program(self._words, seconds=self._seconds), what)
+        try:
+            document = read_keys(await ask_program(self._words, seconds=self._seconds), what)
+        except CredentialsError as error:
+            raise CredentialsError(
+                f"credential_process of {self._origin}: {error.headline}",
+                fix=error.fix or "Run the command by hand to see what it says",
+                **error.facts,
+            ) from None
         if document.version != VERSION or isinstance(document.version, bool):
             raise CredentialsError(
                 f"{what} answers in another version than {VERSION}",

@@ -8,6 +8,8 @@ Rules: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWeb
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 from typing import final
 
@@ -68,10 +70,11 @@ class WebIdentityProvider(CredentialProvider):
         token = await self._token()
         try:
             return await self._assume(token)
-        except (SourceExpired, AssumeRoleDenied):
+        except (SourceExpired, AssumeRoleDenied) as error:
             # AWS's page: "get a new identity token from the identity provider and then retry".
             newer = await self._token()
             if newer == token:
+                error.add_note(f"the token is from {self._token_file}: renew it there")
                 raise
             return await self._assume(newer)
 
@@ -87,7 +90,7 @@ class WebIdentityProvider(CredentialProvider):
             raise CredentialsError(
                 f"the web identity token cannot be read from {self._token_file}",
                 fix="Check AWS_WEB_IDENTITY_TOKEN_FILE, or web_identity_token_file of the profile",
-                reason=getattr(error, "strerror", None) or "not a text",
+                reason=getattr(error, "strerror", None) or "not a text file",
             ) from None
         if not MIN_TOKEN <= len(token) <= MAX_TOKEN:
             raise CredentialsError(
@@ -148,7 +151,7 @@ def from_environment(context: SourceContext) -> WebIdentityProvider:
 
 
 def _read(path: str) -> str:
-    if not Path(path).is_file():  # opening a pipe may block for ever, and no thread can be stopped
+    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe may block a thread for ever
         raise ValueError("not a file")
     with Path(path).open("rb") as file:
         return file.read(4 * MAX_TOKEN).decode("utf-8-sig")

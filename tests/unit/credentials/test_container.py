@@ -73,8 +73,9 @@ async def test_a_token_that_would_end_its_header_is_not_sent(
 def test_a_token_file_that_is_not_there_is_named() -> None:
     async def main() -> None:
         environ = {FULL: "http://127.0.0.1:9/x", f"{TOKEN}_FILE": "/nowhere/token"}
-        with pytest.raises(SourceUnavailable, match="/nowhere/token"):
+        with pytest.raises(CredentialsError, match="/nowhere/token.*No such file") as caught:
             await provider(environ).fetch()
+        assert not caught.value.retryable
 
     run_virtual(main)
 

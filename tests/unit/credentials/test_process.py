@@ -185,3 +185,34 @@ async def test_a_cancelled_fetch_kills_it_and_leaves_no_descriptor(tmp_path: Pat
 
 def alive(pid: Path) -> bool:
     return Path("/proc", pid.read_text()).exists()
+
+
+async def test_programs_that_ask_each_other_in_a_circle_end(tmp_path: Path) -> None:
+    """Each would start the next one for ever."""
+    code = (
+        "import asyncio, sys\n"
+        f"sys.path.insert(0, {str(Path(__file__).parents[3])!r})\n"
+        "from engine.credentials.providers.process import ProcessProvider\n"
+        "try: asyncio.run(ProcessProvider(sys.argv[0], 'profile p').fetch())\n"
+        "except Exception as error: sys.exit(str(error))\n"
+    )
+    path = tmp_path / "circle"
+    path.write_text(f"#!{sys.executable}\n{code}")
+    path.chmod(0o700)
+    with pytest.raises(CredentialsError) as caught:
+        await ask(str(path), seconds=60).fetch()
+    assert "asked for credentials itself" in str(caught.value)
+
+
+async def test_what_looks_like_a_secret_on_stderr_is_not_shown(tmp_path: Path) -> None:
+    """Whatever stands before it."""
+    secret, token = (
+        "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLE9Ke",
+        "IQoJb3JpZ2luX2VjEJr//////////wEaCXVz",
+    )
+    code = f"import sys; sys.exit('the key is {secret} and t={token} at /home/me/some/file')"
+    with pytest.raises(CredentialsError) as caught:
+        await ask(program(tmp_path, code)).fetch()
+    said = str(caught.value)
+    assert secret not in said and token not in said and "/home/me/some/file" in said
+    assert "profile p" in said and "by hand" in said

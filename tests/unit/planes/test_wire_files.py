@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from socket import SO_RCVBUF, SOL_SOCKET
 from typing import Any
 
 import anyio
 import pytest
 
 from engine._wire import connection as connection_module
+from engine.config import Timeouts
 from engine.errors import ConnectionFailed, ProtocolError, S3Error, SourceChanged
 from engine.transfer.sources import FileSource
-from engine.types import MiB, UploadId
+from engine.types import KiB, MiB, UploadId
 from tests.unit.origin import Exchange, error_xml, run_origin
 from tests.unit.planes.test_wire import CRC, PATH, SHORT, URL, data_of, plane_of
 
@@ -127,6 +129,28 @@ async def test_a_server_that_does_not_read_a_file_is_given_up(file: Path, either
         with FileSource(file) as source:
             with pytest.raises(ConnectionFailed, match="timed out"):
                 await plane.put_object(URL, source, CRC)
+
+
+@pytest.mark.slow
+async def test_a_slow_link_is_no_silent_server(file: Path, either_way: bool) -> None:
+    """The kernel has taken megabytes and sends them for longer than any limit: that is progress,
+    though nothing of it is seen above."""
+
+    async def slow(exchange: Exchange) -> None:
+        socket = exchange.writer.get_extra_info("socket")
+        socket.setsockopt(SOL_SOCKET, SO_RCVBUF, 32 * KiB)
+        left = int(exchange.request.headers["content-length"])
+        while left:
+            left -= len(await exchange.reader.read(min(left, 64 * KiB)))
+            await anyio.sleep(0.03)
+        await exchange.answer(200, b"", ETag='"e"')
+
+    os.truncate(file, 5 * MiB)
+    patient = Timeouts(connect=1.0, first_byte=5.0, stall=0.15)
+    async with run_origin() as origin, plane_of(origin, patient) as plane:
+        origin.script.append(slow)
+        with FileSource(file) as source:
+            await plane.put_object(URL, source, CRC)
 
 
 async def test_a_cancelled_send_leaves_nothing_behind(file: Path, either_way: bool) -> None:
