@@ -452,7 +452,7 @@ class _OpenEngine:
             control=control,
             config=engine._config,
             retrier=Retrier(engine._retry, random=engine._random, emit=engine._emit),
-            limiter=Limiter(engine._config),
+            limiter=Limiter(engine._config, engine._clock),
             door=self.door,
             clock=engine._clock,
             emit=engine._emit,

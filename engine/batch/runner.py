@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
@@ -28,8 +30,8 @@ async def run_batch(manifest: Manifest, context: TransferContext) -> Report:
     """
     report = Report()
     started = context.clock.monotonic()
-    runners = context.limiter.max_objects
-    send, receive = anyio.create_memory_object_stream[_Item](runners)
+    runners = 0
+    send, receive = anyio.create_memory_object_stream[_Item](context.limiter.max_objects)
     stopped: list[EngineError] = []
 
     async def runner(items: MemoryObjectReceiveStream[_Item], scope: anyio.CancelScope) -> None:
@@ -44,9 +46,15 @@ async def run_batch(manifest: Manifest, context: TransferContext) -> Report:
                 context.emit(ObjectFailed(entry.url, str(entry.path), entry.operation, str(error)))
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_feed, manifest, send, context, stopped, tasks.cancel_scope)
-        for _ in range(runners):
-            tasks.start_soon(runner, receive, tasks.cancel_scope)
+
+        def more_runners() -> None:
+            """As many as the limiter finds worth it by now; one for each item at most."""
+            nonlocal runners
+            if runners < context.limiter.max_objects:
+                runners += 1
+                tasks.start_soon(runner, receive, tasks.cancel_scope)
+
+        await _feed(manifest, send, context, stopped, tasks.cancel_scope, more_runners)
     receive.close()
     if stopped:
         raise stopped[0]
@@ -60,10 +68,12 @@ async def _feed(
     context: TransferContext,
     stopped: list[EngineError],
     scope: anyio.CancelScope,
+    more_runners: Callable[[], None],
 ) -> None:
     async with send:
         try:
             async for item in entries_of(manifest, context):
+                more_runners()
                 await send.send(item)
         except EngineError as error:
             stopped.append(error)

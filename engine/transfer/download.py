@@ -76,7 +76,7 @@ async def head(url: S3Url, context: TransferContext) -> ObjectInfo:
     """What S3 says of the object. Raises NotFound, AccessDenied."""
 
     async def ask() -> ObjectInfo:
-        async with context.limiter.slot(big=False):
+        async with context.limiter.slot(big=False, size=0):
             return await context.control.head_object(url)
 
     info, _ = await context.retrier.run("head object", url, ask)
@@ -94,7 +94,8 @@ async def fetch_range(
     """One range (None: the whole object) into ``sink``, repeated until it is whole."""
 
     async def get() -> RangeReceipt:
-        async with context.limiter.slot(big=part is not None):
+        size = part.length if part is not None else info.size
+        async with context.limiter.slot(big=part is not None, size=size):
             return await context.data.get_range(
                 info.url,
                 sink,

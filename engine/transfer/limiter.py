@@ -1,61 +1,134 @@
-"""Limiter: how many requests are under way at once.
+"""Limiter: how many requests are under way at once, up and down with what they bring.
 
-First slice: a fixed number for small objects and one for big ones. The controller that doubles
-while goodput rises and sheds on SlowDown takes this place without a change for callers.
+What lives here: small and big requests kept apart, and the windows in which they are measured.
+What must not: waiting (``slots.py``), deciding (``climber.py``), a second try.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-
-import anyio
+from types import TracebackType
+from typing import NamedTuple, final
 
 from engine.config import TransferConfig
-from engine.types import MiB
+from engine.errors import S3Error
+from engine.protocols import Clock
+from engine.transfer.climber import Climber
+from engine.transfer.slots import Slots, SlotStatistics
+from engine.types import KiB, MiB
 
 # Requests in flight at the start: round trips, not CPU, decide on real networks. Small objects
 # are bound by latency, big ones by the link.
 START_SMALL = 64
 START_BIG = 16
-# What one request holds at most: two pieces of 512 KiB (``_wire.pieces``). So the limit of slots
-# is the limit of memory, and there is no second budget that could wait for the first.
+# S3 takes 3,500 writes and 5,500 reads a second and prefix; 512 at 100 ms are 5,000.
+MAX_IN_FLIGHT = 512
+# What one request holds at most: two pieces of 512 KiB (``_wire.pieces``).
 SLOT_MEMORY = MiB
+# A window is long enough for new connections to be opened and used, and for every slot to have
+# been used twice.
+WINDOW_SECONDS = 0.5
+# A request is work too, or a thousand empty objects would count as none.
+REQUEST_WORK = 32 * KiB
+_SLOW_DOWN = frozenset({"SlowDown", "ServiceUnavailable", "RequestLimitExceeded", "Throttling"})
 
 
-@dataclass(frozen=True, slots=True)
-class LimiterStatistics:
+class LimiterStatistics(NamedTuple):
     """Requests under way and waiting, by kind."""
 
-    small_in_flight: int
-    small_waiting: int
-    big_in_flight: int
-    big_waiting: int
+    small: SlotStatistics
+    big: SlotStatistics
 
 
+class _Kind:
+    """One kind of requests: its slots, and what they did in this window."""
+
+    def __init__(self, start: int, cap: int, memory: int) -> None:
+        self.climber = Climber(start, cap)
+        self.slots = Slots(self.climber.number, memory)
+        self.most = self.climber.number
+        self._since = 0.0
+        self._work = 0.0
+        self._done = 0
+        self._saturated = False
+
+    def done(self, size: int, now: float) -> None:
+        """A request came to its end; at the end of a window the number is looked at."""
+        self._work += size + REQUEST_WORK
+        self._done += 1
+        self._saturated = self._saturated or self.slots.busy
+        seconds = now - self._since
+        if seconds < WINDOW_SECONDS or self._done < 2 * self.climber.number:
+            return
+        if seconds < 20 * WINDOW_SECONDS:  # else nothing was to be done for a while
+            number = self.climber.window(self._work, seconds, saturated=self._saturated)
+            self._set(number)
+        self._since, self._work, self._done, self._saturated = now, 0.0, 0, False
+
+    def shed(self) -> None:
+        self._set(self.climber.shed())
+
+    def _set(self, number: int) -> None:
+        self.most = max(self.most, number)
+        if number != self.slots.capacity:
+            self.slots.resize(number)
+
+
+@final
+class Slot:
+    """One request's place. A holder makes one request and waits for nothing else."""
+
+    __slots__ = ("_clock", "_kind", "_size", "_weight")
+
+    def __init__(self, kind: _Kind, size: int, clock: Clock) -> None:
+        self._kind = kind
+        self._size = size
+        self._clock = clock
+        self._weight = 0
+
+    async def __aenter__(self) -> None:
+        self._weight = await self._kind.slots.acquire(min(self._size, SLOT_MEMORY))
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._kind.slots.release(self._weight)
+        if error is None:
+            self._kind.done(self._size, self._clock.monotonic())
+        elif isinstance(error, S3Error) and (error.s3_code in _SLOW_DOWN or error.status == 503):
+            self._kind.shed()
+
+
+@final
 class Limiter:
-    """Slots for requests. A holder of a slot makes one request and waits for nothing else."""
+    """Slots for requests of small objects, and for parts and ranges of big ones.
 
-    def __init__(self, config: TransferConfig) -> None:
+    ``max_concurrency`` of the configuration fixes the number; else it climbs.
+    """
+
+    def __init__(self, config: TransferConfig, clock: Clock) -> None:
+        self._clock = clock
+        fixed = config.max_concurrency
         # Half the memory each: small and big objects may be under way together.
-        most = max(1, config.max_memory // 2 // SLOT_MEMORY)
-        self._small = anyio.CapacityLimiter(min(most, config.max_concurrency or START_SMALL))
-        self._big = anyio.CapacityLimiter(min(most, config.max_concurrency or START_BIG))
+        memory = config.max_memory // 2
+        cap = fixed or MAX_IN_FLIGHT
+        self._small = _Kind(fixed or START_SMALL, cap, memory)
+        self._big = _Kind(fixed or START_BIG, min(cap, max(1, memory // SLOT_MEMORY)), memory)
 
-    def slot(self, *, big: bool) -> AbstractAsyncContextManager[None]:
-        """A slot for one request; ``big`` is a part or range of an object in several."""
-        return self._big if big else self._small
+    def slot(self, *, big: bool, size: int) -> Slot:
+        """A slot for one request of ``size`` bytes; ``big`` is a part or range of an object."""
+        return Slot(self._big if big else self._small, size, self._clock)
 
     @property
     def max_objects(self) -> int:
-        """How many objects are worth opening at once."""
-        return int(self._small.total_tokens)
+        """How many objects are worth opening at once: some more than there are slots, so that a
+        slot that comes free is used at once."""
+        return self._small.most + max(1, self._small.most // 8)
 
     def statistics(self) -> LimiterStatistics:
-        small, big = self._small.statistics(), self._big.statistics()
-        return LimiterStatistics(
-            small.borrowed_tokens, small.tasks_waiting, big.borrowed_tokens, big.tasks_waiting
-        )
+        return LimiterStatistics(self._small.slots.statistics(), self._big.slots.statistics())
 
     def __repr__(self) -> str:
         return f"<Limiter {self.statistics()}>"

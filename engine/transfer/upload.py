@@ -68,7 +68,7 @@ async def _upload_whole(
     source: ByteSource, url: S3Url, algorithm: ChecksumAlgorithm, context: TransferContext
 ) -> PutReceipt:
     async def put() -> PutReceipt:
-        async with context.limiter.slot(big=False):
+        async with context.limiter.slot(big=False, size=source.size):
             return await context.data.put_object(url, source, algorithm)
 
     receipt, attempts = await context.retrier.run("put object", url, put)
@@ -122,7 +122,7 @@ async def _send_part(
     context: TransferContext,
 ) -> PartReceipt:
     async def send() -> PartReceipt:
-        async with context.limiter.slot(big=True):
+        async with context.limiter.slot(big=True, size=part.length):
             return await context.data.upload_part(
                 url, upload_id, part.number, source, part.offset, part.length, algorithm
             )

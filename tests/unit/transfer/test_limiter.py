@@ -1,32 +1,45 @@
-"""Slots: a number for small objects, one for big ones, and no more than the memory allows."""
+"""Slots, the climb of their number, and both against a simulated server."""
 
 from __future__ import annotations
 
+from random import Random
+from typing import Any
+
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from engine.clock import LoopClock
 from engine.config import TransferConfig
-from engine.transfer.limiter import START_BIG, START_SMALL, Limiter
-from engine.types import MiB
+from engine.errors import S3Error
+from engine.testing.clock import run_virtual
+from engine.transfer.climber import REST, Climber
+from engine.transfer.limiter import MAX_IN_FLIGHT, START_BIG, START_SMALL, Limiter
+from engine.transfer.slots import Slots
+from engine.types import KiB, MiB
 
 
 @pytest.mark.parametrize(
-    ("settings", "small", "big"),
+    ("settings", "size", "small", "big"),
     [
-        ({}, START_SMALL, START_BIG),
-        ({"max_concurrency": 3}, 3, 3),
-        ({"max_concurrency": 500}, 128, 128),
-        ({"max_memory": 16 * MiB}, 8, 8),
+        ({}, 0, START_SMALL, START_BIG),
+        ({"max_concurrency": 3}, 8 * MiB, 3, 3),
+        ({"max_concurrency": 500}, 8 * MiB, 128, 128),
+        ({"max_memory": 16 * MiB}, 8 * MiB, 8, 8),
+        ({"max_memory": 16 * MiB}, 512 * KiB, 16, 8),
     ],
 )
-async def test_no_more_requests_than_slots(settings: dict[str, int], small: int, big: int) -> None:
-    limiter = Limiter(TransferConfig(**settings))  # type: ignore[arg-type]  # several types
+async def test_no_more_requests_than_slots_and_memory(
+    settings: dict[str, Any], size: int, small: int, big: int
+) -> None:
+    limiter = Limiter(TransferConfig(**settings), LoopClock())
     for kind, slots in ((False, small), (True, big)):
         most = under_way = 0
 
         async def request(kind: bool = kind) -> None:
             nonlocal most, under_way
-            async with limiter.slot(big=kind):
+            async with limiter.slot(big=kind, size=size):
                 under_way += 1
                 most = max(most, under_way)
                 await anyio.sleep(0)
@@ -36,4 +49,160 @@ async def test_no_more_requests_than_slots(settings: dict[str, int], small: int,
             for _ in range(2 * slots):
                 tasks.start_soon(request)
         assert most == slots
-    assert limiter.max_objects == small
+        assert limiter.statistics()[kind].in_flight == limiter.statistics()[kind].memory == 0
+
+
+async def test_first_come_first_served_whatever_is_asked_for() -> None:
+    """A big one at the head is not overtaken by small ones for ever."""
+    slots = Slots(2, 10)
+    order: list[str] = []
+
+    async def one(name: str, weight: int) -> None:
+        held = await slots.acquire(weight)
+        order.append(name)
+        await anyio.sleep(0.001)
+        slots.release(held)
+
+    async with anyio.create_task_group() as tasks:
+        for name, weight in (("a", 6), ("b", 6), ("c", 1), ("d", 100)):
+            tasks.start_soon(one, name, weight)
+            await anyio.sleep(0)
+    assert order == ["a", "b", "c", "d"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=40), st.randoms())
+def test_slots_are_neither_lost_nor_made(calls: list[tuple[int, bool]], random: Random) -> None:
+    """Some who wait are cancelled, at any moment."""
+
+    async def main() -> None:
+        slots = Slots(3, 10)
+
+        async def one(weight: int, cancelled: bool) -> None:
+            with anyio.move_on_after(random.random() if cancelled else 1e6):
+                held = await slots.acquire(weight)
+                try:
+                    assert slots.statistics().in_flight <= 3 and slots.statistics().memory <= 10
+                    await anyio.sleep(random.random())
+                finally:
+                    slots.release(held)
+
+        async with anyio.create_task_group() as tasks:
+            for weight, cancelled in calls:
+                tasks.start_soon(one, weight, cancelled)
+        assert slots.statistics().in_flight == slots.statistics().memory == 0
+        assert not slots.busy
+
+    run_virtual(main)
+
+
+def test_a_doubling_that_brings_nothing_is_taken_back() -> None:
+    climber = Climber(16, 512)
+    assert climber.window(100, 1, saturated=True) == 32
+    assert climber.window(190, 1, saturated=True) == 64
+    assert climber.window(200, 1, saturated=True) == 32
+    for _ in range(REST):
+        assert climber.window(200, 1, saturated=True) == 32
+    assert climber.window(200, 1, saturated=True) == 64, "networks change: it is tried again"
+
+
+def test_nothing_is_learned_from_a_window_that_was_not_full() -> None:
+    climber = Climber(16, 512)
+    for _ in range(50):
+        assert climber.window(1, 1, saturated=False) == 16
+
+
+def test_slow_down_takes_a_third_once_a_window() -> None:
+    climber = Climber(100, 512)
+    assert [climber.shed() for _ in range(50)] == [70] * 50
+    assert climber.window(1, 1, saturated=True) == 70
+    for _ in range(100):
+        climber.shed()
+        climber.window(1, 1, saturated=True)
+    assert climber.number == 4
+
+
+class Server:
+    """So many requests a second and no more, each after a round trip; beyond them SlowDown."""
+
+    def __init__(self, round_trip: float, rate: float, limit: int = 10_000) -> None:
+        self.round_trip, self.rate, self.limit = round_trip, rate, limit
+        self.free_at = 0.0
+        self.under_way = self.most = self.refused = 0
+
+    async def request(self) -> None:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            if self.under_way > self.limit:
+                await anyio.sleep(self.round_trip)
+                self.refused += 1
+                raise S3Error("slow down", s3_code="SlowDown", status=503)
+            now = anyio.current_time()
+            self.free_at = max(self.free_at, now) + 1 / self.rate
+            await anyio.sleep(self.free_at - now + self.round_trip)
+        finally:
+            self.under_way -= 1
+
+
+async def drive(server: Server, requests: int) -> float:
+    """So many requests through a limiter; returns the seconds that it took."""
+    limiter = Limiter(TransferConfig(max_memory=1024 * MiB), LoopClock())
+    left = requests
+
+    async def runner() -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            while True:
+                try:
+                    async with limiter.slot(big=False, size=64 * KiB):
+                        await server.request()
+                    break
+                except S3Error:
+                    await anyio.sleep(0.1)
+
+    began = anyio.current_time()
+    async with anyio.create_task_group() as tasks:
+        runners = 0
+        while left > 0:
+            while runners < limiter.max_objects:
+                runners += 1
+                tasks.start_soon(runner)
+            await anyio.sleep(0.05)
+    return anyio.current_time() - began
+
+
+@pytest.mark.parametrize(
+    ("round_trip", "rate"), [(0.1, 10_000), (0.03, 10_000), (0.1, 1_500), (0.3, 1_000)]
+)
+def test_a_far_server_is_used_to_what_it_can(round_trip: float, rate: float) -> None:
+    """Nine tenths of what the round trip and the server allow, the climb included."""
+
+    async def main() -> None:
+        server = Server(round_trip, rate)
+        possible = min(rate, MAX_IN_FLIGHT / round_trip)
+        requests = int(possible * 20)
+        seconds = await drive(server, requests)
+        assert requests / seconds > 0.9 * possible
+
+    run_virtual(main)
+
+
+def test_a_near_server_is_not_flooded() -> None:
+    """Where the server is the limit, more requests would only wait there."""
+
+    async def main() -> None:
+        server = Server(0.001, 2_000)
+        assert await drive(server, 20_000) < 11
+        assert server.most <= 2 * START_SMALL
+
+    run_virtual(main)
+
+
+def test_a_server_that_asks_for_less_gets_less() -> None:
+    async def main() -> None:
+        server = Server(0.05, 10_000, limit=100)
+        await drive(server, 20_000)
+        assert server.refused < 0.05 * 20_000
+
+    run_virtual(main)
