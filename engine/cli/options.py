@@ -136,7 +136,7 @@ _TRANSFER_OPTIONS = (
             help="Downloads strictly above it are fetched as parallel ranges."),
     option("--part-size", type=Size(), default=8 * MiB, show_default=True,
             help="Of parts and ranges; raised to fit 10,000."),
-    option("--max-concurrency", type=int, help="Requests under way. Default: 64 small, 16 big."),
+    option("--max-concurrency", type=int, help="Requests under way. Default: from 64 small, 16 big, up to 512."),
     option("--max-memory", type=Size(), default=256 * MiB, show_default=True,
             help="Of all buffers."),
     option("--checksum", type=click.Choice(["crc64nvme", "crc32c"]), default="crc64nvme",
