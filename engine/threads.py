@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar, TypeVarTuple, cast, runtime_checkable
 
@@ -19,6 +20,11 @@ Ts = TypeVarTuple("Ts")
 # File work of all transfers of a process at once. Threads wait for disks, not for CPUs, so the
 # number is not tied to the cores; above about 16 more threads only added switches.
 MAX_FILE_THREADS = 16
+# Threads that are there at once; more come when calls wait for a disk. Calls that are short only
+# fight for the interpreter lock: 16 threads made 120 switches an object of 64 KiB, 2 make 10.
+FIRST_THREADS = 2
+# A call that took so long waited for something. Seconds.
+SLOW_CALL = 0.002
 
 
 @runtime_checkable
@@ -40,6 +46,7 @@ class ThreadDoor:
         self._threads = 0
         self._under_way = 0
         self._closed = False
+        self._growing = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._counts: _CountsThreads | None = None
 
@@ -74,17 +81,16 @@ class ThreadDoor:
 
     def close(self) -> None:
         """Let the threads go. Calls under way end by themselves."""
-        self._closed = True
-        for _ in range(self._threads):
-            self._jobs.put(None)
+        with self._growing:
+            self._closed = True
+            for _ in range(self._threads):
+                self._jobs.put(None)
 
     async def _run(self, job: _Job[T], discard: Callable[[T], object] | None) -> T:
         if self._closed:
             raise RuntimeError("the door to threads is closed")
-        if self._threads < min(self._under_way, self._max_threads):
-            self._threads += 1
-            name = f"s3engine-file-{self._threads}"
-            threading.Thread(target=_work, args=(self._jobs,), name=name, daemon=True).start()
+        if self._threads < min(self._under_way, self._max_threads, FIRST_THREADS):
+            self._start_thread()
         self._jobs.put(job)
         try:
             return await job.waiter
@@ -94,6 +100,26 @@ class ThreadDoor:
                 if job.failed is None and discard is not None:
                     discard(cast("T", job.result))
             raise
+
+    def _start_thread(self) -> None:
+        self._threads += 1
+        name = f"s3engine-file-{self._threads}"
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            if job.take():
+                began = time.monotonic()
+                job.work()
+                if time.monotonic() - began > SLOW_CALL and not self._jobs.empty():
+                    self._one_more()
+            del job  # or its buffers live until the next one
+
+    def _one_more(self) -> None:
+        """Calls wait while this thread waited: let another take them."""
+        with self._growing:
+            if self._threads < self._max_threads and not self._closed:
+                self._start_thread()
 
 
 class _Job(Generic[T]):
@@ -147,10 +173,3 @@ class _Job(Generic[T]):
                     await asyncio.wait([self.waiter])
         if self.waiter.done() and not self.waiter.cancelled():
             self.waiter.exception()  # whoever asked is gone; nobody else would look at it
-
-
-def _work(jobs: queue.SimpleQueue[_Job[Any] | None]) -> None:
-    while (job := jobs.get()) is not None:
-        if job.take():
-            job.work()
-        del job  # or its buffers live until the next one

@@ -22,6 +22,7 @@ from engine.threads import ThreadDoor
 
 _PREFIX = ".s3engine-"
 _SUFFIX = ".part"
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 @dataclass(slots=True)
@@ -90,26 +91,30 @@ def _write_file(target: Path, data: bytes | bytearray) -> None:
         raise
 
 
-def check_target(target: Path) -> None:
-    """Raises UsageError where ``target`` cannot become a file, or is what must not be replaced.
+def check_target(target: Path) -> int | None:
+    """The mode of the file that ``target`` is by now, or None.
 
     A rename would put a file in the place of a device, a pipe or a link: the device would be
     gone for everybody, and who made the link meant the file that it leads to.
+
+    Raises:
+        UsageError: ``target`` cannot become a file, or is what must not be replaced.
     """
-    if target.is_dir():
+    try:
+        mode = os.lstat(target).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if stat.S_ISDIR(mode) or (stat.S_ISLNK(mode) and target.is_dir()):
         raise UsageError(
             f"{target} is a folder", fix="End it with a slash to put the object into it"
         )
-    try:
-        mode = target.lstat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return
     if not stat.S_ISREG(mode):
         what = "a symbolic link" if stat.S_ISLNK(mode) else "a device, pipe or socket"
         raise UsageError(
             f"{target} is not a regular file but {what}; it is not replaced",
             fix="Name the file that is to be written",
         )
+    return stat.S_IMODE(mode)
 
 
 def path_under(root: Path, relative: str) -> Path:
@@ -145,16 +150,17 @@ def _unsafe(relative: str, reason: str) -> UnsafeKey:
 
 
 def _open_partial(target: Path, size: int) -> PartialFile:
-    check_target(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        taken = next(path for path in target.parents if path.exists())
-        raise TransferError(f"cannot write {target}: {taken} is a file") from None
+    mode = check_target(target)
     temporary = target.parent / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        _keep_mode(target, descriptor)
+        descriptor = os.open(temporary, _CREATE, 0o666)
+    except (FileNotFoundError, NotADirectoryError):
+        # Most folders are there: they are made where they are missed, not looked for each time.
+        _make_folder(target)
+        descriptor = os.open(temporary, _CREATE, 0o666)
+    try:
+        if mode is not None:
+            os.fchmod(descriptor, mode)  # a file that is replaced keeps its permissions
         if size:
             _reserve(descriptor, size)
     except BaseException:
@@ -164,12 +170,12 @@ def _open_partial(target: Path, size: int) -> PartialFile:
     return PartialFile(target, temporary, descriptor)
 
 
-def _keep_mode(target: Path, descriptor: int) -> None:
-    """A file that is replaced keeps its permissions."""
+def _make_folder(target: Path) -> None:
     try:
-        os.fchmod(descriptor, stat.S_IMODE(os.stat(target).st_mode))
-    except FileNotFoundError:
-        pass
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        taken = next(path for path in target.parents if path.exists())
+        raise TransferError(f"cannot write {target}: {taken} is a file") from None
 
 
 def _reserve(descriptor: int, size: int) -> None:
