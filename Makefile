@@ -43,6 +43,7 @@ interop: $(STAMP) $(TOOLS)/.installed  ## against real servers, from Debian pack
 
 bench: $(STAMP)  ## measure; ratios, never absolute figures
 	$(BIN)/python -m benchmarks.bench_transfer
+	$(BIN)/python -m benchmarks.compare --quick
 
 prove: $(STAMP) $(VENV)/.demo-data  ## the long proofs
 	$(BIN)/python -m pytest -m prove $(PYTEST_ARGS)

@@ -146,10 +146,9 @@ def measure_task(
 
 
 def _order(clients: Sequence[Client], round_number: int) -> list[Client]:
-    """Rotated each round, and turned round every second time: nobody is always first."""
+    """Rotated each round: nobody is always first."""
     start = round_number % len(clients)
-    order = [*clients[start:], *clients[:start]]
-    return order[::-1] if round_number % 2 else order
+    return [*clients[start:], *clients[:start]]
 
 
 def bench(plan: Plan, clients: Sequence[Client], json_file: Path | None) -> None:

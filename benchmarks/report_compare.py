@@ -13,6 +13,17 @@ from typing import Any
 BASE = "s3engine"
 OURS = ("s3engine", "s3engine-cp")
 MEASURES = ("cpu", "wall", "rss")
+# What costs a round trip, as the origin counts it.
+REQUESTS = (
+    "put_object",
+    "upload_part",
+    "get",
+    "head",
+    "list",
+    "create",
+    "complete",
+    "continue",
+)
 # The origin's CPU / the leanest client's, above which the origin is what is measured.
 ORIGIN_LIMITS = {"http": 0.5, "https": 0.7}
 
@@ -127,22 +138,49 @@ def _cpu(runs: Runs, name: str) -> float:
 
 def summed_share(own: Sequence[Mapping[str, Any]]) -> str:
     """How much of what was sent came with a checksum that the origin found right."""
-    sent = sum(run["origin"]["bytes_in"] for run in own)
-    summed = sum(run["origin"]["bytes_summed"] for run in own)
+    looked = [run["origin"] for run in own if run["checked"]]
+    sent = sum(seen["bytes_in"] for seen in looked)
+    summed = sum(seen["bytes_summed"] for seen in looked)
     return f"{100 * summed / sent:.0f} %" if sent else "-"
 
 
-def table(title: str, runs: Runs, notes: Mapping[str, str]) -> str:
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What a slowed connection allows: seconds a request, bytes per second (0: no limit)."""
+
+    rtt: float = 0.0
+    bandwidth: int = 0
+
+    def busy(self, run: Mapping[str, Any], moved: int) -> float:
+        """How much of the time of its connections a run used; 1 is all of it, start included."""
+        seen = run["origin"]
+        needed = self.rtt * sum(seen[name] for name in REQUESTS)
+        if self.bandwidth:
+            needed += moved / self.bandwidth
+        return float(needed / (run["wall"] * seen["connections"]))
+
+
+def table(
+    title: str,
+    runs: Runs,
+    notes: Mapping[str, str],
+    *,
+    moved: int = 0,
+    link: Link | None = None,
+) -> str:
     """One cell: a row a client.
 
     Args:
         notes: Of clients that have no runs: why.
+        moved: Bytes of one run.
+        link: Where connections are slowed: two more columns, how many connections were opened
+            and how much of their time was used.
     """
     lines = [
         title,
         f"  {'client':<14}{'n':>2}  {'CPU s':>6} {'[min..max]':<14}{'x ours':>7}"
         f"  {'wall s':>6} {'[min..max]':<14}{'x ours':>7}  {'VmHWM MiB':>9}"
-        f"  {'origin CPU':>10}  {'summed':>6}",
+        f"  {'origin CPU':>10}  {'summed':>6}{'  conns  busy' if link else ''}",
     ]
     by = {measure: spreads(runs, measure) for measure in MEASURES}
     shares = origin_shares(runs)
@@ -153,7 +191,12 @@ def table(title: str, runs: Runs, notes: Mapping[str, str]) -> str:
         for measure in ("cpu", "wall"):
             line += f"  {_figures(by[measure][name])}{_times(by[measure], name):>7}"
         line += f"  {by['rss'][name].median / 2**20:>9.1f}  {shares[name]:>10.2f}"
-        lines.append(f"{line}  {summed_share(own):>6}")
+        line += f"  {summed_share(own):>6}"
+        if link:
+            opened = Spread.of([run["origin"]["connections"] for run in own]).median
+            busy = Spread.of([link.busy(run, moved) for run in own]).median
+            line += f"  {opened:>5.0f}  {busy:>4.2f}"
+        lines.append(line)
     lines += [f"  {name:<14}{why}" for name, why in notes.items() if not runs.get(name)]
     return "\n".join(lines)
 
@@ -171,7 +214,8 @@ def _times(by_client: Mapping[str, Spread], name: str) -> str:
 
 def overview(cells: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """All cells: best peer / ours with the ranges, and whether the origin was lean enough."""
-    head = f"{'best peer / s3engine':<78}{'CPU':<50}{'wall':<50}{'VmHWM':<22}origin CPU"
+    width = max((len(title) for title, _ in cells), default=0) + 2
+    head = f"{'best peer / s3engine':<{width}}{'CPU':<50}{'wall':<50}{'VmHWM':<22}origin CPU"
     lines = [head]
     for title, found in cells:
         cells_of = [_against(found.get(measure)) for measure in ("cpu", "wall")]
@@ -182,14 +226,14 @@ def overview(cells: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
         if origin:
             mark = "" if origin["holds"] else f" OVER {origin['limit']}: the origin is measured"
             share = f"{origin['share']:.2f}{mark}"
-        lines.append(f"{title:<78}{cells_of[0]:<50}{cells_of[1]:<50}{memory:<22}{share}")
+        lines.append(f"{title:<{width}}{cells_of[0]:<50}{cells_of[1]:<50}{memory:<22}{share}")
     return "\n".join(lines)
 
 
 def _against(found: Ratio | None) -> str:
     if found is None:
         return "-"
-    who = "tie" if found.verdict == "tie" else f"less: {found.verdict}"
-    if found.verdict == "no verdict":
-        who = found.verdict
-    return f"{found.median:.2f} [{found.least:.2f}..{found.most:.2f}] {found.peer}; {who}"
+    who = {"tie": "tie", "no verdict": "no verdict", BASE: "s3engine less"}.get(
+        found.verdict, "peer less"
+    )
+    return f"{found.median:.2f} [{found.least:.2f}..{found.most:.2f}] {found.peer}: {who}"

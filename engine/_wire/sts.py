@@ -334,8 +334,9 @@ def _translate(error: _Refusal, asked: _Asked) -> CredentialsError:
         return AssumeRoleDenied(
             f"not allowed to {what}",
             fix="STS does not say which condition failed. Likely: the role's trust policy does not "
-            "name this caller, it wants another external id (--external-id), or the caller lacks "
-            "sts:AssumeRole on the role. s3engine doctor tells them apart",
+            "name this caller, it wants another external id (--external-id), the caller lacks "
+            "sts:AssumeRole on the role, or another condition (MFA, source address, tags, "
+            "organisation). s3engine doctor looks closer",
             **facts,
         )
     if code in _INVALID:

@@ -87,6 +87,8 @@ class DoctorScreen:
         """Not redacted: it holds no secret, and a placeholder has to stay one."""
         account = policy.account or "not known"
         click.echo(f"\n  {_KINDS[policy.kind]} {policy.attached_to}, account {account}:")
+        for line in _wrapped(f"  ({policy.note})", 3) if policy.note else ():
+            click.echo(line)
         for line in json.dumps(policy.document, indent=2).splitlines():
             click.echo(f"    {line}")
         self._gap = "\n"
@@ -95,39 +97,41 @@ class DoctorScreen:
 def print_lint(complaints: tuple[Complaint, ...], path: str, *, as_json: bool) -> int:
     """The numbered report of a trust policy; returns the exit code."""
     errors = sum(complaint.level is Level.ERROR for complaint in complaints)
+    lines: list[str] = []
     for number, complaint in enumerate(complaints, 1):
-        if as_json:
-            print_json(
-                {
-                    "v": 1,
-                    "event": "lint",
-                    "number": number,
-                    "level": complaint.level.value,
-                    "statement": complaint.statement or None,
-                    "place": complaint.place or None,
-                    "text": complaint.text,
-                    "fix": complaint.fix or None,
-                }
-            )
-            continue
-        where = complaint.place or (
-            f"statement {complaint.statement}" if complaint.statement else ""
-        )
-        head = f"{number:>3}. {complaint.level.value:<8} {where + ': ' if where else ''}"
-        for line in _wrapped(head + complaint.text, 14):
-            click.echo(redact(line))
-        if complaint.fix:
-            for line in _wrapped(f"{'':14}fix: {complaint.fix}", 19):
-                click.echo(line)
+        lines += [json.dumps(_lint_row(number, complaint))] if as_json else _said(number, complaint)
     exit_code = 1 if errors else 0
     if as_json:
         row = {"errors": errors, "complaints": len(complaints), "exit_code": exit_code}
-        print_json({"v": 1, "event": "linted", **row})
+        lines.append(json.dumps({"v": 1, "event": "linted", **row}))
     else:
         others = len(complaints) - errors
         rest = f", {_counted(others, 'remark')}" if others else ""
-        click.echo(f"{path}: {_counted(errors, 'error')}{rest}")
+        lines.append(f"{path}: {_counted(errors, 'error')}{rest}")
+    click.echo("\n".join(lines))  # at once, so that `| head` cannot come between two lines
     return exit_code
+
+
+def _lint_row(number: int, complaint: Complaint) -> dict[str, object]:
+    return {
+        "v": 1,
+        "event": "lint",
+        "number": number,
+        "level": complaint.level.value,
+        "statement": complaint.statement or None,
+        "place": complaint.place or None,
+        "text": complaint.text,
+        "fix": complaint.fix or None,
+    }
+
+
+def _said(number: int, complaint: Complaint) -> Iterator[str]:
+    where = complaint.place or (f"statement {complaint.statement}" if complaint.statement else "")
+    head = f"{number:>3}. {complaint.level.value:<8} {where + ': ' if where else ''}"
+    for line in _wrapped(head + complaint.text, 14):
+        yield redact(line)
+    if complaint.fix:
+        yield from _wrapped(f"{'':14}fix: {complaint.fix}", 19)
 
 
 def _finding(finding: Finding) -> Iterator[str]:
@@ -180,6 +184,7 @@ def _row(told: Told) -> dict[str, object]:
             "kind": told.kind,
             "account": told.account,
             "attached_to": told.attached_to,
+            "note": told.note or None,
             "document": told.document,
         }
     return {

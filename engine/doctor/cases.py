@@ -17,7 +17,8 @@ from engine.types import CallerIdentity
 
 
 class Case(enum.Enum):
-    """By the numbers that people know them by; ``UNKNOWN`` where STS does not say who calls."""
+    """By the numbers that people know them by; ``UNKNOWN`` where STS does not say who calls,
+    ``NO_SOURCE`` where nobody does."""
 
     NO_ROLE = "no role"
     SAME_ACCOUNT = "1"
@@ -25,6 +26,7 @@ class Case(enum.Enum):
     EXTERNAL_ID = "3"
     CHAINED = "4"
     UNKNOWN = "1, 2 or 3"
+    NO_SOURCE = "not known"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from engine.doctor.cases import Situation, principal_of, who_is
 from engine.doctor.findings import (
     OTHER,
     Finding,
+    Status,
     facts_of,
     failed,
     failed_with,
@@ -35,10 +36,10 @@ from engine.errors import (
 from engine.redact import mask_external_id
 from engine.types import CallerIdentity, Credentials
 
-# Seconds between our clock and AWS's. S3 and STS refuse at 15 minutes; a clock that is five off
-# is not kept by anybody, and gets there.
+# Seconds between our clock and AWS's. STS refuses from 5 minutes on, S3 from 15; a clock that is
+# one off is not kept by anybody, and gets there.
 CLOCK_WARNING = 60.0
-CLOCK_FAILURE = 300.0
+_SKEWED = "RequestTimeTooSkewed"
 # What the console offers as a role's longest session, below the 12 h that are the most.
 DURATION_STEPS = (28_800, 14_400, 7_200, 3_600)
 
@@ -119,8 +120,14 @@ def check_endpoint(tools: Tools, answer: Answer | EngineError) -> Finding:
     )
 
 
-def check_clock(answer: Answer | EngineError) -> Finding:
-    """Whether our clock is STS's, by the Date of its answer."""
+def check_clock(answer: Answer | EngineError, source: Finding) -> Finding:
+    """Whether our clock is STS's, by the Date of its answer.
+
+    The engine signs by the server's time, so a clock that is off is no failure by itself.
+
+    Args:
+        source: The finding of the first signed call: whether AWS refused it for the time.
+    """
     if isinstance(answer, EngineError):
         return skipped("clock", "STS did not answer")
     if answer.offset is None:
@@ -132,10 +139,13 @@ def check_clock(answer: Answer | EngineError) -> Finding:
     if off <= CLOCK_WARNING:
         return ok("clock", text)
     fix = "Set the clock of this machine, and let NTP keep it (chronyd, systemd-timesyncd)"
-    refused = "AWS refuses requests that are more than 15 min off"
-    if off <= CLOCK_FAILURE:
-        return warning("clock", text, fix, detail=(refused,))
-    return failed("clock", text, fix, detail=(refused,), exit_code=OTHER)
+    if source.status is Status.FAILED and source.aws.startswith(_SKEWED):
+        return failed("clock", text, fix, detail=("AWS refuses signatures of it",), exit_code=OTHER)
+    goes_on = (
+        "The engine corrects it by the server's Date. Other tools will fail: STS refuses requests "
+        "that are more than 5 min off, S3 more than 15 min"
+    )
+    return warning("clock", text, fix, detail=(goes_on,))
 
 
 async def check_source(tools: Tools) -> tuple[Caller | None, Finding]:
@@ -377,6 +387,11 @@ def _not_allowed(
     fixes.append(
         f"In --role-arn: account {arn.account} and name {arn.name!r}, case-sensitive. STS says the "
         "same of a role that does not exist"
+    )
+    mfa = "shown here" if role.serial_number else "--mfa-serial"
+    fixes.append(
+        f"In any of these policies: other conditions, such as MFA ({mfa}), source address or VPC, "
+        "tags, organisation"
     )
     return failed(
         "assume",

@@ -5,6 +5,7 @@ What must not live here: how a check asks (``checks.py``, ``probe.py``), or what
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -20,13 +21,29 @@ from engine.doctor.checks import (
     check_without_id,
 )
 from engine.doctor.findings import CaseFound, Finding, PolicyToAdd, Status, Told, Verdict, skipped
-from engine.doctor.policies import UNKNOWN_CALLER, caller_policy, transfer_policy, trust_policy
+from engine.doctor.policies import (
+    KEEP_CONDITIONS,
+    UNKNOWN_CALLER,
+    caller_policy,
+    transfer_policy,
+    trust_policy,
+)
 from engine.doctor.probe import probe
 from engine.doctor.reach import Answer
+from engine.doctor.read_probe import read_probe
 from engine.doctor.regions import partition_of
-from engine.doctor.tools import Tools
+from engine.doctor.tools import NoSource, Tools
 from engine.errors import ConnectionFailed, EngineError, ProtocolError
 from engine.types import Credentials, S3Url
+
+
+class Probe(enum.Enum):
+    """What may be done to the bucket: nothing; list and read; or write a tiny object of our own,
+    too, and delete it again."""
+
+    NOTHING = "nothing"
+    READ = "read"
+    WRITE = "write"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +53,13 @@ class Question:
     Attributes:
         role: The role to assume, and those before it; None for the source itself.
         url: The bucket and prefix that are worked below; None leaves S3 out.
-        write: Whether a tiny object may be written there, and deleted again.
+        probe: What may be done there.
         emit_policies: Tell the documents whatever the checks say.
     """
 
     role: RoleSpec | None = None
     url: S3Url | None = None
-    write: bool = True
+    probe: Probe = Probe.WRITE
     emit_policies: bool = False
 
 
@@ -66,11 +83,11 @@ class _Examination:
         hops = (*self.tools.plan.roles, *(self.question.role.hops() if self.question.role else ()))
         answer = await self._reach()
         caller, source = await self._source(answer)
-        first = self._situation(caller, hops[0] if hops else None, first=True)
+        first = self._situation(caller, hops[0] if hops else None, source)
         self._tell_case(first, 1, hops, caller)
         self._tell(source)
         self._tell(check_endpoint(self.tools, answer))
-        self._tell(check_clock(answer))
+        self._tell(check_clock(answer, source))
         if caller is None or source.status is Status.FAILED:
             last = None
             self._tell(skipped("assume", "no caller to do it"))
@@ -99,7 +116,7 @@ class _Examination:
         """Through all roles; None where one of them is not to be had."""
         for number, role in enumerate(hops, 1):
             if number > 1:
-                situation = self._situation(caller, role, first=False)
+                situation = self._situation(caller, role)
                 self._tell_case(situation, number, hops, caller)
             following = await self._hop(caller, role, situation)
             if following is None:
@@ -136,11 +153,12 @@ class _Examination:
             self._tell(skipped("bucket", "none was given (s3engine doctor s3://bucket/prefix/)"))
         elif session is None:
             self._tell(skipped("bucket", "no credentials to ask with"))
-        elif not self.question.write:
+        elif self.question.probe is Probe.NOTHING:
             self._tell(skipped("bucket", "--no-probe"))
         else:
+            try_it = read_probe if self.question.probe is Probe.READ else probe
             async with self.tools.planes(session) as (data, control):
-                await probe(self.tools, data, control, url, self._tell)
+                await try_it(self.tools, data, control, url, self._tell)
         if url is None:
             return
         s3_missing = any(action.startswith("s3:") for action in self.verdict.missing)
@@ -159,10 +177,17 @@ class _Examination:
         name = caller.principal or "" if caller else ""
         self._tell(CaseFound(situation, number, len(hops), name, role))
 
-    def _situation(self, caller: Caller | None, role: RoleSpec | None, *, first: bool) -> Situation:
-        provider = self.tools.plan.provider
-        is_role = caller.is_role if caller else provider.is_role
-        on_ec2 = first and provider.describe().startswith("instance role")
+    def _situation(
+        self, caller: Caller | None, role: RoleSpec | None, source: Finding | None = None
+    ) -> Situation:
+        """The case of a hop; ``source`` is what was found of the first one's credentials."""
+        plan = self.tools.plan
+        on_ec2 = source is not None and plan.provider.describe().startswith("instance role")
+        if role is not None and caller is None and source is not None:
+            guessed = on_ec2 and not self.tools.named
+            if source.status is Status.FAILED and (guessed or isinstance(plan.provider, NoSource)):
+                return Situation(Case.NO_SOURCE, title="no credentials to assume the role with")
+        is_role = caller.is_role if caller else plan.provider.is_role
         arn = role.role if role else None
         identity = caller.identity if caller else None
         external_id = role.external_id if role else None
@@ -174,13 +199,16 @@ class _Examination:
     def _trust_policy(self, caller: Caller, role: RoleSpec) -> None:
         arn, principal = role.role, caller.principal or UNKNOWN_CALLER
         document = trust_policy(principal, role, external_id=role.external_id is not None)
-        self.documents.append(PolicyToAdd("trust", arn.account, f"role {arn.name}", document))
+        self.documents.append(
+            PolicyToAdd("trust", arn.account, f"role {arn.name}", document, KEEP_CONDITIONS)
+        )
 
     def _transfer_policy(self, url: S3Url, hops: Sequence[RoleSpec]) -> None:
         role = hops[-1].role if hops else None
         attached = f"role {role.name}" if role else "the source of the credentials"
         partition = role.partition if role else partition_of(self.tools.endpoints.region)
-        document = transfer_policy(url, partition)
+        read_only = self.question.probe is Probe.READ
+        document = transfer_policy(url, partition, read_only=read_only)
         self.documents.append(
             PolicyToAdd("permissions", role.account if role else "", attached, document)
         )

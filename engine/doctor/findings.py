@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from engine.doctor.cases import Situation
@@ -38,6 +38,7 @@ class Finding:
         fix: What to change where, a line each.
         missing: IAM actions that were denied.
         exit_code: Of the command, where the check failed.
+        aws: What AWS said: ``AccessDenied (403)``; "" where nothing was asked.
     """
 
     check: str
@@ -47,6 +48,7 @@ class Finding:
     fix: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     exit_code: int = 0
+    aws: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +70,14 @@ class PolicyToAdd:
         kind: ``trust`` of a role, ``identity`` of the caller, ``permissions`` of a role.
         account: Whose owner can put it there; "" where it is not known.
         attached_to: ``role stage-writer``, ``user etl``.
+        note: What to mind before it is put there.
     """
 
     kind: Literal["trust", "identity", "permissions"]
     account: str
     attached_to: str
     document: Mapping[str, object]
+    note: str = ""
 
 
 Told = CaseFound | Finding | PolicyToAdd
@@ -138,7 +142,8 @@ def failed_with(check: str, error: EngineError, *detail: str) -> Finding:
     """A failure in the words of the error that told it."""
     fix = (error.fix,) if error.fix else ()
     kind = PERMISSION if isinstance(error, CredentialsError) else error.exit_code
-    return failed(check, error.headline, *fix, detail=(*facts_of(error), *detail), exit_code=kind)
+    found = failed(check, error.headline, *fix, detail=(*facts_of(error), *detail), exit_code=kind)
+    return replace(found, aws=str(error.facts.get("aws", "")))
 
 
 def facts_of(error: EngineError) -> tuple[str, ...]:

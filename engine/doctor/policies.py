@@ -16,6 +16,11 @@ from engine.types import S3Url
 VERSION = "2012-10-17"
 EXTERNAL_ID_PLACEHOLDER = "REPLACE-BY-THE-EXTERNAL-ID"
 _WORDS = re.compile(r"[A-Za-z0-9]+")
+# A pasted document takes the place of the whole present one.
+KEEP_CONDITIONS = (
+    "keep what the present policy has besides: other statements, and conditions on MFA, source "
+    "address, tags or organisation"
+)
 UNKNOWN_CALLER = "arn:aws:iam::REPLACE-BY-ACCOUNT:user/REPLACE-BY-USER"
 
 # What the engine calls, on a bucket and on objects below a prefix. ListMultipartUploadParts and
@@ -44,6 +49,9 @@ def assume_actions(role: RoleSpec) -> str | list[str]:
 def trust_policy(principal: str, role: RoleSpec, *, external_id: bool) -> dict[str, object]:
     """The trust policy of ``role`` that lets ``principal`` assume it.
 
+    Where the caller shows an MFA code, it is asked for:
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_mfa_configure-api-require.html
+
     Args:
         external_id: Whether the caller has to show one.
     """
@@ -53,8 +61,11 @@ def trust_policy(principal: str, role: RoleSpec, *, external_id: bool) -> dict[s
         "Principal": {"AWS": principal},
         "Action": assume_actions(role),
     }
-    if external_id:
-        statement["Condition"] = external_id_condition()
+    conditions: dict[str, object] = external_id_condition() if external_id else {}
+    if role.serial_number:
+        conditions["Bool"] = {"aws:MultiFactorAuthPresent": "true"}
+    if conditions:
+        statement["Condition"] = conditions
     return {"Version": VERSION, "Statement": [statement]}
 
 
@@ -79,8 +90,14 @@ def caller_policy(role: RoleSpec) -> dict[str, object]:
     }
 
 
-def transfer_policy(url: S3Url, partition: str = "aws") -> dict[str, object]:
-    """The identity policy of the role: exactly what the engine does below ``url``."""
+def transfer_policy(
+    url: S3Url, partition: str = "aws", *, read_only: bool = False
+) -> dict[str, object]:
+    """The identity policy of the role: exactly what the engine does below ``url``.
+
+    Args:
+        read_only: It lists and downloads only.
+    """
     bucket = f"arn:{partition}:s3:::{url.bucket}"
     prefix = folder(url).key
     listing: dict[str, object] = {
@@ -92,15 +109,15 @@ def transfer_policy(url: S3Url, partition: str = "aws") -> dict[str, object]:
     if prefix:
         listing["Condition"] = {"StringLike": {"s3:prefix": [f"{prefix}*"]}}
     more: Mapping[str, object] = {
-        "Sid": "FindTheBucketAndForgottenUploads",
+        "Sid": "FindTheBucket" if read_only else "FindTheBucketAndForgottenUploads",
         "Effect": "Allow",
-        "Action": list(MORE_BUCKET_ACTIONS),
+        "Action": list(MORE_BUCKET_ACTIONS[:1] if read_only else MORE_BUCKET_ACTIONS),
         "Resource": bucket,
     }
     objects: Mapping[str, object] = {
-        "Sid": "MoveObjects",
+        "Sid": "ReadObjects" if read_only else "MoveObjects",
         "Effect": "Allow",
-        "Action": list(OBJECT_ACTIONS),
+        "Action": ["s3:GetObject"] if read_only else list(OBJECT_ACTIONS),
         "Resource": f"{bucket}/{prefix}*",
     }
     return {"Version": VERSION, "Statement": [listing, more, objects]}

@@ -20,6 +20,7 @@ from engine._wire.sts import StsClient
 from engine.clock import LoopClock
 from engine.config import Endpoints, RetryPolicy, Timeouts
 from engine.credentials import SourceContext, SourcePlan, plan_source
+from engine.credentials.sources import DEFAULT
 from engine.credentials.sts import Sts
 from engine.doctor.reach import Answer, reach
 from engine.doctor.regions import sts_url
@@ -48,12 +49,15 @@ class Setup:
     Attributes:
         source: Name of a source of credentials, or a provider.
         environ: What the source looks at.
+        no_last_resort: Told where the default chain would end at the EC2 instance role, which
+            was said not to be meant; None lets it.
     """
 
     endpoints: Endpoints
     source: str | CredentialProvider = "default"
     profile: str | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    no_last_resort: CredentialsError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,8 @@ class Tools:
     retrier: Retrier
     run_id: str
     user_agent: str
+    named: bool = True
+    """Whether the source was named; else the default chain has chosen it."""
 
     @property
     def session_name(self) -> str:
@@ -150,7 +156,7 @@ async def open_tools(setup: Setup) -> AsyncIterator[Tools]:
     try:
         yield Tools(
             endpoints,
-            await door.run(_plan, setup.source, context),  # it reads files
+            await door.run(_plan, setup, context),  # it reads files
             sts,
             clock,
             door,
@@ -158,6 +164,7 @@ async def open_tools(setup: Setup) -> AsyncIterator[Tools]:
             Retrier(_RETRY, random=random, emit=silent, verdict=classify_direct),
             run_id,
             user_agent,
+            setup.source != DEFAULT,
         )
     finally:
         with anyio.CancelScope(shield=True):
@@ -165,13 +172,22 @@ async def open_tools(setup: Setup) -> AsyncIterator[Tools]:
         door.close()
 
 
-def _plan(source: str | CredentialProvider, context: SourceContext) -> SourcePlan:
+def _plan(setup: Setup, context: SourceContext) -> SourcePlan:
+    source = setup.source
     if not isinstance(source, str):
         return SourcePlan(source, why=("given",))
     try:
-        return plan_source(source, context)
+        plan = plan_source(source, context)
     except CredentialsError as error:
         return SourcePlan(NoSource(source, error))
+    if setup.no_last_resort is not None and source == DEFAULT and is_instance_role(plan):
+        return SourcePlan(NoSource(source, setup.no_last_resort), why=plan.why[:-1])
+    return plan
+
+
+def is_instance_role(plan: SourcePlan) -> bool:
+    """Whether the keys are those of the EC2 instance itself."""
+    return not plan.roles and plan.provider.describe().startswith("instance role")
 
 
 @final
@@ -188,7 +204,7 @@ class NoSource(CredentialProvider):
         raise self._reason
 
     def describe(self) -> str:
-        return f"source {self._name}, which is not set up"
+        return "no source" if self._name == DEFAULT else f"source {self._name}, not set up"
 
 
 @final

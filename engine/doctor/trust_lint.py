@@ -9,20 +9,28 @@ What must not live here: reading files, printing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from enum import Enum
-from fnmatch import fnmatchcase
 from typing import Any
 
+from engine.doctor.trust_actions import (
+    action_complaints,
+    allows,
+    listed,
+    misfit,
+    shuts_out_everyone,
+    ways_in,
+)
 from engine.doctor.trust_conditions import (
     external_id_complaints,
+    external_id_misses,
     is_limited,
     is_own_organisation,
     wants_external_id,
 )
+from engine.doctor.trust_document import NotAPolicy, read_trust_document
 from engine.doctor.trust_principals import (
     ACCOUNT_OF,
     EVERYONE,
@@ -30,6 +38,7 @@ from engine.doctor.trust_principals import (
     ROOT_OF,
     SERVICES_WITHOUT_SOURCE,
     is_account,
+    is_unique_id,
     principal_complaint,
 )
 
@@ -60,42 +69,42 @@ class Complaint:
 
 _STATEMENT_KEYS = ("Sid", "Effect", "Principal", "Action", "Condition", "NotPrincipal", "NotAction")
 _POLICY_KEYS = ("Version", "Id", "Statement")
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_version.html
 _VERSION = "2012-10-17"
-
-
-class _Twice(ValueError):
-    """A name that stands twice in one object; JSON's readers take the last, IAM refuses both."""
+_OLD_VERSION = "2008-10-17"
 
 
 def lint_trust_policy(
-    text: str, *, account: str | None = None, tags: bool = False
+    text: str, *, account: str | None = None, tags: bool = False, external_id: str | None = None
 ) -> tuple[Complaint, ...]:
     """Everything wrong with a trust policy, in its order.
 
     Args:
+        text: The policy, or what ``aws iam get-role`` prints.
         account: Of the role; with it the principals of other accounts are told from its own.
         tags: The sessions will carry tags.
+        external_id: The one that will be sent; shown masked.
     """
     try:
-        policy = json.loads(text, object_pairs_hook=_once)
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno} column {error.colno}"
-        return (Complaint(Level.ERROR, f"not JSON: {error.msg}", place=place),)
-    except _Twice as error:
-        return (Complaint(Level.ERROR, f"{error} stands twice in one object; IAM refuses that"),)
-    except RecursionError:
-        return (Complaint(Level.ERROR, "not a policy: nested too deep"),)
-    if not isinstance(policy, dict):
-        return (Complaint(Level.ERROR, "not a policy: the document is no object"),)
+        document = read_trust_document(text)
+    except NotAPolicy as error:
+        return (Complaint(Level.ERROR, error.text, error.fix, place=error.place),)
+    policy, account = document.policy, account or document.account
     found = list(_document(policy))
-    statements = policy.get("Statement", [])
-    statements = statements if isinstance(statements, list) else [statements]
+    statements = listed(policy.get("Statement", []))
     for number, statement in enumerate(statements, 1):
         if not isinstance(statement, dict):
             found.append(Complaint(Level.ERROR, "no object", statement=number))
             continue
         found += [replace(c, statement=number) for c in _statement(statement, account)]
-    if tags and not any(_allows(s, "sts:TagSession") for s in statements if isinstance(s, dict)):
+    objects = [s if isinstance(s, dict) else {} for s in statements]
+    if external_id and external_id.strip():
+        found += [
+            Complaint(Level(level), text, fix, number)
+            for number, level, text, fix in external_id_misses(objects, external_id)
+        ]
+    found += _nobody(objects)
+    if tags and not any(allows(statement, "sts:TagSession") for statement in objects):
         found.append(
             Complaint(
                 Level.ERROR,
@@ -106,21 +115,53 @@ def lint_trust_policy(
     return tuple(found)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    seen = dict(pairs)
-    for name, _ in pairs:
-        if sum(name == other for other, _ in pairs) > 1:
-            raise _Twice(repr(name))
-    return seen
+def _nobody(statements: list[dict[str, Any]]) -> Iterator[Complaint]:
+    """A policy that nobody gets in by, where no statement has said so itself."""
+    ways = {way for statement in statements for way in ways_in(statement)}
+    if ways:
+        for number, statement in enumerate(statements, 1):
+            if shuts_out_everyone(statement, ways):
+                yield Complaint(
+                    Level.ERROR,
+                    "Deny of everyone without a Condition: nobody may assume the role, whatever "
+                    "else is allowed",
+                    "Take it out, or say by a Condition whom it is for",
+                    number,
+                )
+    elif not statements:
+        return  # told of the document
+    elif all(statement.get("Effect") == "Deny" for statement in statements):
+        yield Complaint(
+            Level.ERROR,
+            "only Deny: nobody may assume the role, for what is not allowed is denied anyway",
+            'Add a statement with "Effect": "Allow"',
+        )
+    elif not any(_has_error(statement) for statement in statements):
+        yield Complaint(
+            Level.ERROR,
+            "no statement lets anybody assume the role",
+            'Let "Action" be "sts:AssumeRole", and name in Principal who may',
+        )
+
+
+def _has_error(statement: dict[str, Any]) -> bool:
+    return any(complaint.level is Level.ERROR for complaint in _statement(statement, None))
 
 
 def _document(policy: Mapping[str, Any]) -> Iterator[Complaint]:
     yield from _unknown(policy, _POLICY_KEYS)
-    if policy.get("Version") != _VERSION:
+    version = policy.get("Version")
+    if version in (None, _OLD_VERSION):
         yield Complaint(
             Level.WARNING,
             f"Version is not {_VERSION}",
             f'Write "Version": "{_VERSION}"; without it IAM reads the policy by its oldest rules',
+        )
+    elif version != _VERSION:
+        yield Complaint(
+            Level.ERROR,
+            f"Version is {version!r}: IAM takes {_VERSION} and {_OLD_VERSION} only",
+            f'Write "Version": "{_VERSION}"; it is the version of the language, not of the policy',
         )
     if not policy.get("Statement"):
         yield Complaint(Level.ERROR, "no Statement: nobody may assume the role")
@@ -139,7 +180,8 @@ def _statement(statement: Mapping[str, Any], account: str | None) -> Iterator[Co
     effect = statement.get("Effect")
     if effect not in ("Allow", "Deny"):
         yield Complaint(Level.ERROR, f"Effect is {effect!r}", "Write Allow or Deny")
-    yield from _actions(statement)
+    for level, text, fix in action_complaints(statement):
+        yield Complaint(Level(level), text, fix)
     if effect == "Deny":
         return
     if "NotPrincipal" in statement:
@@ -159,30 +201,9 @@ def _statement(statement: Mapping[str, Any], account: str | None) -> Iterator[Co
     for level, text, fix in external_id_complaints(conditions):
         yield Complaint(Level(level), text, fix)
     yield from _principals(statement["Principal"], conditions, account)
-
-
-def _actions(statement: Mapping[str, Any]) -> Iterator[Complaint]:
-    if "NotAction" in statement:
-        yield Complaint(
-            Level.ERROR, "NotAction in a trust policy", 'Write "Action": "sts:AssumeRole"'
-        )
-        return
-    actions = _listed(statement.get("Action", []))
-    if not actions:
-        yield Complaint(Level.ERROR, "no Action", 'Write "Action": "sts:AssumeRole"')
-    for action in actions:
-        if not isinstance(action, str) or not action.lower().startswith("sts:"):
-            yield Complaint(
-                Level.ERROR,
-                f"Action {action!r}: a trust policy may name actions of STS only",
-                "What the role may do belongs into its identity policies",
-            )
-        elif "*" in action:
-            yield Complaint(
-                Level.WARNING,
-                f"Action {action!r} allows more than to assume the role",
-                "Name sts:AssumeRole, and sts:TagSession or sts:SetSourceIdentity where used",
-            )
+    wrong = misfit(statement)
+    if wrong is not None:
+        yield Complaint(Level(wrong[0]), *wrong[1:])
 
 
 def _principals(
@@ -195,7 +216,7 @@ def _principals(
         yield Complaint(Level.ERROR, f"Principal {principal!r} is no object")
         return
     for kind, value in principal.items():
-        names = _listed(value)
+        names = listed(value)
         if not names:
             yield Complaint(Level.ERROR, f"Principal {kind} is empty")
         for name in names:
@@ -212,8 +233,8 @@ def _principal(
     if wrong is not None:
         level, text, fix = wrong
         yield Complaint(Level(level), text, fix)
-        if level == "error":
-            return
+        if level == "error" or (kind == "AWS" and is_unique_id(name)):
+            return  # nobody is let in: nothing to guard
     if kind == "AWS":
         yield from _account_principal(name, conditions, account)
     elif kind == "Service":
@@ -286,14 +307,3 @@ def _federated(name: str, conditions: Mapping[str, Any]) -> Iterator[Complaint]:
         f"everyone whom {match[2]} vouches for may assume the role: no condition on {wanted}",
         f'Add "Condition": {{"StringEquals": {{"{wanted}": "..."}}}}',
     )
-
-
-def _allows(statement: Mapping[str, Any], action: str) -> bool:
-    return statement.get("Effect") == "Allow" and any(
-        isinstance(glob, str) and fnmatchcase(action.lower(), glob.lower())
-        for glob in _listed(statement.get("Action", []))
-    )
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]

@@ -38,6 +38,11 @@ def is_account(name: str) -> bool:
     return re.fullmatch(r"[0-9]{12}", name) is not None
 
 
+def is_unique_id(name: str) -> bool:
+    """Whether it is what IAM shows in place of a user or role that was deleted."""
+    return _UNIQUE_ID.fullmatch(name) is not None
+
+
 def principal_complaint(kind: str, name: Any) -> Wrong | None:
     """What is wrong with the form of one principal."""
     if kind not in _KINDS:
@@ -54,7 +59,7 @@ def principal_complaint(kind: str, name: Any) -> Wrong | None:
 def _aws(name: str) -> Wrong | None:
     if is_account(name):
         return None
-    if _UNIQUE_ID.fullmatch(name):
+    if is_unique_id(name):
         return (
             "warning",
             f"{name} is the id of a user or role that was deleted; nobody is let in by it",

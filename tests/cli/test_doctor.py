@@ -6,7 +6,6 @@ difference before it is kept. Only what differs from run to run is replaced: ids
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -184,6 +183,12 @@ def test_an_external_id_that_is_not_asked_for_in_the_own_account_is_a_warning(cl
     check_screen("own_account_with_external_id", it.examine())
 
 
+def test_a_caller_that_shows_an_mfa_code_gets_a_policy_that_asks_for_it(cli: Cli) -> None:
+    line = one(cli, "--mfa-serial", f"arn:aws:iam::{OWN}:mfa/etl", trust=[HOST])
+    done = cli.run(*line, env={"S3ENGINE_MFA_CODE": "123456"})
+    check_screen("mfa_denied", done)
+
+
 def test_root_keys_are_refused(cli: Cli) -> None:
     key = cli.aws.gate.add_root_key(OWN)
     env = {
@@ -193,14 +198,32 @@ def test_root_keys_are_refused(cli: Cli) -> None:
     check_screen("root_keys", cli.run(*one(cli), env=env))
 
 
-@pytest.mark.parametrize("seconds", [120, 400])
-def test_a_clock_that_is_off_is_told_before_aws_refuses(cli: Cli, seconds: int) -> None:
+@pytest.mark.parametrize("seconds", [120, 400, -3600])
+def test_a_clock_that_is_off_is_a_warning_for_the_engine_corrects_it(
+    cli: Cli, seconds: int
+) -> None:
     line = one(cli)
     cli.aws.gate.clock_offset = float(seconds)
-    done = cli.run(*line)
-    assert done.code == (0 if seconds == 120 else 1)
-    assert re.search(r"(warning|FAILED) +clock +(119|120|399|400) s behind the server's", done.out)
-    assert "let NTP keep it" in done.out
+    done = cli.run(*line).check(0)
+    said = " ".join(done.out.split())
+    assert re.search(r"warning clock \d+ s (behind|ahead of) the server's The engine", said), done
+    assert "STS refuses requests that are more than 5 min off, S3 more than 15 min" in said
+    assert "let NTP keep it" in said and "ok delete" in said and "FAILED" not in said
+
+
+def test_a_clock_that_calls_are_refused_for_is_a_failure(cli: Cli) -> None:
+    line = one(cli)
+    cli.aws.gate.clock_offset = 400.0
+    cli.aws.gate.faults.add(
+        kind="status",
+        action="GetCallerIdentity",
+        status=403,
+        code="RequestTimeTooSkewed",
+        times=None,
+    )
+    said = " ".join(cli.run(*line).check(3).out.split())
+    assert "FAILED source" in said
+    assert re.search(r"FAILED clock (399|400) s behind the server's AWS refuses", said), said
 
 
 def test_an_sts_that_is_not_there_ends_it_at_once(cli: Cli) -> None:
@@ -352,125 +375,14 @@ def test_json_is_one_versioned_event_a_line_and_shows_no_secret(cli: Cli) -> Non
     assert leaks(done.text, [*cli.secrets(), EXTERNAL_ID]) == []
 
 
-def test_a_connection_of_s3_v2_is_read_by_its_property_names(cli: Cli) -> None:
-    cli.aws.gate.create_bucket(BUCKET, OWN)
-    role = cli.aws.gate.add_role(
-        OTHER, "partner", trust=[USER], external_id=EXTERNAL_ID, allow=ALL_S3
-    )
-    cli.file(
-        "s3v2.json",
-        json.dumps(
-            {
-                "Connection Name": "stage",
-                "Access Key": cli.env["AWS_ACCESS_KEY_ID"],
-                "Secret Key": cli.env["AWS_SECRET_ACCESS_KEY"],
-                "IAM Role ARN": role,
-                "External Id": EXTERNAL_ID,
-                "Use EC2 Role to Assume Role": False,
-                "Folder Path": f"{BUCKET}/in",
-                "Region Name": "US East (N. Virginia)",
-                "Temporary Credential Duration": "1800",
-                "Master Symmetric Key": "c2VjcmV0",
-                "Federated SSO IdP": "NONE",
-                "Exteral Id": "",
-            }
-        ).encode(),
-    )
-    nothing = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_REGION": ""}
-    done = cli.run("doctor", "--connection", "s3v2.json", env=nothing)
-    check_screen("connection_s3v2", done)
-    assert leaks(done.text, [cli.env["AWS_SECRET_ACCESS_KEY"], EXTERNAL_ID]) == []
-
-
-def test_both_roles_of_a_connection_of_redshift_v2_are_examined(cli: Cli) -> None:
-    cli.aws.gate.create_bucket(BUCKET, OWN)
-    stage = cli.role_with("stage-writer")
-    database = cli.role_with("database-login", trust=[])
-    cli.file(
-        "redshift.properties",
-        "\n".join(
-            (
-                "# exported",
-                "JDBC URL = jdbc:redshift://cluster.example:5439/dev?ssl=true",
-                f"Access Key ID: {cli.env['AWS_ACCESS_KEY_ID']}",
-                f"Secret Access Key: {cli.env['AWS_SECRET_ACCESS_KEY']}",
-                f"IAM Role ARN: {stage}",
-                f"Redshift IAM Role ARN: {database}",
-                f"S3 Bucket Name = {BUCKET}",
-                "Cluster Region = None",
-            )
-        ).encode(),
-    )
-    check_screen("connection_redshift", cli.run("doctor", "--connection", "redshift.properties"))
-
-
-def test_contradictions_and_wrong_values_are_usage(cli: Cli) -> None:
-    cli.file("both", b"Access Key=AKIAX\nSecret Key=s\nUse EC2 Role to Assume Role=true\n")
-    cli.file("half", b"Access Key=AKIAX\n")
-    cli.file("text", b"what is this\n")
-    runs = cli.run_each(
-        ("doctor", "--connection", "both"),
-        ("doctor", "--connection", "half"),
-        ("doctor", "--connection", "text"),
-        ("doctor", "--connection", "none"),
-        ("doctor", "bucket/prefix"),
-        ("doctor", "--external-id", EXTERNAL_ID),
-    )
-    for done in runs:
-        done.check(2)
-        assert done.out == ""
-    assert "keys and Use EC2 Role" in runs[0].err
-    assert "one of Access Key and Secret Key" in runs[1].err
-    assert "line 1 of the connection file" in runs[2].err and "what is this" not in runs[2].err
-
-
-TRUST = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Principal": {"AWS": [f"arn:aws:iam::{OWN}:root", "arn:aws:iam::1234:user/etl"]},
-            "Action": "sts:AssumeRole",
-        },
-        {"Effect": "Allow", "Principal": "*", "Action": ["sts:AssumeRole", "s3:GetObject"]},
-        {
-            "Effect": "Allow",
-            "Principal": {"AWS": USER},
-            "Action": "sts:AssumeRole",
-            "Condition": {"StringLike": {"sts:ExternalId": "*"}},
-        },
-        {
-            "Effect": "Allow",
-            "Principal": {"Service": "vendor.amazonaws.com"},
-            "Action": "sts:AssumeRole",
-        },
-        {"Effect": "Allow", "NotPrincipal": {"AWS": USER}, "Action": "sts:AssumeRole"},
-    ],
-}
-
-
-def test_a_trust_policy_is_read_without_a_call(cli: Cli) -> None:
-    cli.file("trust.json", json.dumps(TRUST).encode())
-    role = ("--role-arn", f"arn:aws:iam::{OTHER}:role/partner", "--session-tag", "a=b")
-    done = cli.run("doctor", "--lint-trust-policy", "trust.json", *role)
-    check_screen("lint", done)
-    rows = cli.run("doctor", "--lint-trust-policy", "trust.json", *role, "--json").events()
-    assert [row["number"] for row in rows[:-1]] == list(range(1, len(rows)))
-    assert (rows[-1]["event"], rows[-1]["exit_code"]) == ("linted", 1)
-    cli.file("broken.json", b'{\n  "Version": "2012-10-17",\n  "Statement": [,]\n}\n')
-    broken = cli.run("doctor", "--lint-trust-policy", "broken.json")
-    assert broken.code == 1
-    assert "  1. error    line 3 column 17: not JSON" in broken.out
-    good = {
-        **TRUST,
-        "Statement": [
-            {
-                **TRUST["Statement"][2],  # type: ignore[dict-item]
-                "Condition": {"StringEquals": {"sts:ExternalId": "acme-42"}},
-            }
-        ],
-    }
-    cli.file("good.json", json.dumps(good).encode())
-    done = cli.run("doctor", "--lint-trust-policy", "good.json", *role[:2]).check(0)
-    assert done.out == "good.json: 0 errors\n"
-    assert cli.aws.gate.log.entries() == []
+def test_a_pipe_that_nobody_reads_is_no_failure(cli: Cli) -> None:
+    """As ``doctor | head -1``: it ends as programs in a pipe do, and leaves nothing behind."""
+    line = one(cli)
+    cli.aws.gate.faults.add(kind="delay", action="AssumeRole", seconds=1.0)
+    with running(cli.start(*line)) as process:
+        assert process.stdout is not None and process.stdout.readline().startswith("case 1 ")
+        process.stdout.close()
+        process.stdout = None
+        done = finish(process)
+    assert (done.code, done.err) == (128 + signal.SIGPIPE, "")
+    assert cli.aws.gate.list_keys(BUCKET) == []

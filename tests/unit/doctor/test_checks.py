@@ -11,14 +11,15 @@ from engine.config import Endpoints
 from engine.credentials.providers.static import StaticProvider
 from engine.doctor import Finding, Setup, Status, Told, Verdict, open_tools
 from engine.doctor.checks import check_clock, check_endpoint, duration_text
-from engine.doctor.findings import failed, ok, skipped, warning
+from engine.doctor.findings import failed, failed_with, ok, skipped, warning
 from engine.doctor.reach import Answer
 from engine.doctor.regions import is_opt_in, partition_of, sts_url
 from engine.doctor.tools import Tools
-from engine.errors import ConnectionFailed
+from engine.errors import ConnectionFailed, CredentialsError
 from engine.settings import GLOBAL_STS
 from engine.types import Credentials
 
+FINE = ok("source", "")
 HERE = Answer(403, 0.3)
 KEYS = StaticProvider(Credentials("AKIAIOSFODNN7EXAMPLE", "s"))
 
@@ -59,8 +60,8 @@ async def test_an_endpoint_that_is_not_there_fails_and_its_clock_is_not_known() 
         found = check_endpoint(made, gone)
     assert (found.status, found.exit_code) == (Status.FAILED, 1)
     assert "https://sts.eu-west-1.amazonaws.com" in found.text and found.fix
-    assert check_clock(gone).status is Status.SKIPPED
-    assert check_clock(Answer(200, None)).status is Status.SKIPPED
+    assert check_clock(gone, FINE).status is Status.SKIPPED
+    assert check_clock(Answer(200, None), FINE).status is Status.SKIPPED
 
 
 @pytest.mark.parametrize(
@@ -71,15 +72,26 @@ async def test_an_endpoint_that_is_not_there_fails_and_its_clock_is_not_known() 
         (59.9, Status.OK, "60 s behind the server's"),
         (61.0, Status.WARNING, "61 s behind the server's"),
         (-299.0, Status.WARNING, "299 s ahead of the server's"),
-        (301.0, Status.FAILED, "301 s behind the server's"),
-        (-7200.0, Status.FAILED, "7200 s ahead of the server's"),
+        (301.0, Status.WARNING, "301 s behind the server's"),
+        (-7200.0, Status.WARNING, "7200 s ahead of the server's"),
     ],
 )
-def test_a_clock_warns_from_a_minute_and_fails_from_five(
+def test_a_clock_warns_from_a_minute_and_how_far_off_it_is_does_not_matter(
     offset: float, status: Status, words: str
 ) -> None:
-    found = check_clock(Answer(403, offset))
-    assert (found.status, found.text) == (status, words)
+    """The engine signs by the server's time; a key that is refused for itself changes nothing."""
+    wrong_key = failed_with("source", CredentialsError("no", aws="SignatureDoesNotMatch (403)"))
+    for source in (FINE, wrong_key):
+        found = check_clock(Answer(403, offset), source)
+        assert (found.status, found.text) == (status, words)
+        if status is Status.WARNING:
+            assert "engine corrects it" in found.detail[0] and "Set the clock" in found.fix[0]
+
+
+def test_a_clock_fails_where_a_call_was_refused_for_it() -> None:
+    skewed = failed_with("source", CredentialsError("no", aws="RequestTimeTooSkewed (403)"))
+    assert check_clock(Answer(403, 400.0), skewed).status is Status.FAILED
+    assert check_clock(Answer(403, 1.0), skewed).status is Status.OK
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.doctor import read_connection
+from engine.doctor import read_connection, read_text
 from engine.errors import UsageError
+from engine.redact import redact
 from engine.types import S3Url
 
 ROLE = "arn:aws:iam::111122223333:role/loader"
@@ -122,6 +123,7 @@ def test_what_is_done_otherwise_is_told_without_its_value() -> None:
     )
     texts = [note.text for note in found.notes]
     assert len(texts) == 3 and "c2VjcmV0" not in str(found.notes)
+    assert texts[2] == "not a property that is known: 'Axcess Key'"
     assert "SSE-KMS" in texts[0] and "--source" in texts[1]
     assert found.notes[2].fix == ("Did you mean Access Key?",)
 
@@ -131,6 +133,72 @@ def test_what_is_no_connection_is_usage_and_is_not_shown(text: str) -> None:
     with pytest.raises(UsageError, match="line 1") as caught:
         read_connection(text)
     assert "half a secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["export AWS_SECRET_ACCESS_KEY", "MY_SECRET_ACCESS_KEY", "master_symmetric_key"]
+)
+def test_a_name_like_a_secret_s_is_shown_whole(name: str) -> None:
+    """The mask takes what follows such a name for the secret: nothing follows."""
+    (note,) = read_connection(f"{name}=x\n").notes
+    assert repr(name) in note.text and redact(note.text) == note.text
+
+
+def test_a_variable_of_the_environment_is_told_from_a_typing_error() -> None:
+    (note,) = read_connection("export AWS_SECRET_ACCESS_KEY=x\n").notes
+    assert "variable of the environment" in note.fix[0]
+
+
+ENVELOPE = {"id": "01", "orgId": "x", "updatedBy": "me", "name": "stage", "federations": [1, 2]}
+
+
+def test_what_an_api_says_about_a_connection_is_no_typing_error() -> None:
+    text = json.dumps([{**ENVELOPE, "IAM Role ANR": "", "connParams": {"IAM Role ARN": ROLE}}])
+    found = read_connection(text)
+    assert found.role_arn == ROLE
+    assert [note.fix for note in found.notes] == [("Did you mean IAM Role ARN?",)]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no properties found"),
+        ("# a comment only\n\n", "no properties found"),
+        ("{}", "no properties found"),
+        ("[]", "not the JSON of one connection"),
+        ('[{"Profile Name": "a"}, {"Profile Name": "b"}]', "not the JSON of one connection"),
+        (json.dumps({"a": {"connParams": {"IAM Role ARN": ROLE}}}), "nested more than one level"),
+        ("{" + '"a":{' * 100_000, "nested more than one|not JSON"),
+        ("IAM Role ARN\n", "line 1"),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_the_form_that_can(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        read_connection(text)
+    assert "name = value" in caught.value.fix and "JSON" in caught.value.fix
+
+
+@pytest.mark.parametrize("data", [b"\x89PNG\r\n\x1a\n\0\0", b"Access Key\0= x", b"\xff\xfea\0"])
+def test_what_is_no_text_is_told_so(data: bytes) -> None:
+    with pytest.raises(UsageError, match=r"^x\.bin is no text in UTF-8"):
+        read_text(data, "x.bin")
+    assert read_text(b"\xef\xbb\xbfIAM", "x") == "IAM"
+
+
+@pytest.mark.parametrize(
+    ("properties", "lacks"),
+    [
+        ({"Use EC2 Role to Assume Role": "false"}, True),
+        ({}, False),
+        ({"Use EC2 Role to Assume Role": "true"}, False),
+        ({"Use EC2 Role to Assume Role": "false", **KEYS}, False),
+        ({"Use EC2 Role to Assume Role": "false", "Profile Name": "etl"}, False),
+    ],
+)
+def test_a_role_without_anything_to_assume_it_with_lacks_a_source(
+    properties: dict[str, str], lacks: bool
+) -> None:
+    assert read_connection(lines({"IAM Role ARN": ROLE, **properties})).lacks_source is lacks
 
 
 @given(st.text(max_size=200))

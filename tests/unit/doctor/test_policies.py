@@ -13,6 +13,7 @@ from engine.doctor import Level, lint_trust_policy
 from engine.doctor.policies import (
     EXTERNAL_ID_PLACEHOLDER,
     caller_policy,
+    external_id_condition,
     folder,
     transfer_policy,
     trust_policy,
@@ -50,9 +51,29 @@ def test_the_trust_policy_names_the_caller_and_hides_the_external_id() -> None:
     assert plain["Action"] == "sts:AssumeRole" and "Condition" not in plain
 
 
-@given(st.booleans(), st.booleans())
-def test_our_own_lint_has_no_error_for_our_own_trust_policy(external_id: bool, tags: bool) -> None:
-    role = RoleSpec(ROLE, tags={"a": "b"} if tags else {})
+DEVICE = "arn:aws:iam::111122223333:mfa/etl"
+
+
+def test_a_caller_that_shows_an_mfa_code_is_asked_for_one() -> None:
+    role = RoleSpec(ROLE, serial_number=DEVICE, token_code="123456")
+    mfa = {"Bool": {"aws:MultiFactorAuthPresent": "true"}}
+    (statement,) = _statements(trust_policy(USER, role, external_id=False))
+    assert statement["Condition"] == mfa
+    (statement,) = _statements(trust_policy(USER, role, external_id=True))
+    assert statement["Condition"] == mfa | external_id_condition()
+    assert "123456" not in str(statement)
+
+
+@given(st.booleans(), st.booleans(), st.booleans())
+def test_our_own_lint_has_no_error_for_our_own_trust_policy(
+    external_id: bool, tags: bool, mfa: bool
+) -> None:
+    role = RoleSpec(
+        ROLE,
+        tags={"a": "b"} if tags else {},
+        serial_number=DEVICE if mfa else None,
+        token_code="123456" if mfa else None,
+    )
     text = json.dumps(trust_policy(USER, role, external_id=external_id))
     found = lint_trust_policy(text, account="222233334444", tags=tags)
     assert [c for c in found if c.level is Level.ERROR] == []
@@ -75,6 +96,12 @@ def test_the_role_may_do_what_the_engine_does_and_only_below_the_prefix() -> Non
     assert listing["Condition"] == {"StringLike": {"s3:prefix": ["in/*"]}}
     whole = _statements(transfer_policy(S3Url("b"), "aws-cn"))
     assert whole[-1]["Resource"] == "arn:aws-cn:s3:::b/*"
+    reader = _statements(transfer_policy(S3Url("b", "in"), read_only=True))
+    assert {action for s in reader for action in s["Action"]} == {
+        "s3:GetBucketLocation",
+        "s3:GetObject",
+        "s3:ListBucket",
+    }
     assert "Condition" not in whole[0]
 
 

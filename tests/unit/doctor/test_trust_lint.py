@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -17,9 +19,11 @@ ID = {"StringEquals": {"sts:ExternalId": "acme-42"}}
 ORG = {"StringEquals": {"aws:PrincipalOrgID": "o-abc"}}
 
 
-def lint(*statements: object, tags: bool = False, **top: object) -> tuple[Complaint, ...]:
+def lint(
+    *statements: object, tags: bool = False, external_id: str | None = None, **top: object
+) -> tuple[Complaint, ...]:
     policy = {"Version": "2012-10-17", "Statement": list(statements), **top}
-    return lint_trust_policy(json.dumps(policy), account=OWN, tags=tags)
+    return lint_trust_policy(json.dumps(policy), account=OWN, tags=tags, external_id=external_id)
 
 
 def allow(
@@ -53,7 +57,7 @@ def allow(
     ],
 )
 def test_a_good_statement_is_left_alone(statement: object) -> None:
-    assert lint(statement) == ()
+    assert lint(allow(condition=ID), statement) == ()
 
 
 @pytest.mark.parametrize(
@@ -124,6 +128,28 @@ def test_a_good_statement_is_left_alone(statement: object) -> None:
         (allow(condition=ID, action="s3:GetObject"), "error", "actions of STS only"),
         (allow(condition=ID, action="sts:*"), "warning", "more than to assume"),
         (allow(condition=ID, action=[]), "error", "no Action"),
+        (allow(condition=ID, action="*"), "error", "actions of STS only"),
+        (allow(condition=ID, action="sts:AssumeRol"), "error", "it lets nobody in"),
+        (allow(condition=ID, action="sts:Asume*"), "error", "it lets nobody in"),
+        (allow(condition=ID, action="sts:AssumeRole "), "error", "it lets nobody in"),
+        (allow(condition=ID, action="sts:GetCallerIdentity"), "error", "it lets nobody in"),
+        (allow(condition=ID, action="sts:Assume*"), "warning", "more than to assume"),
+        (allow(condition=ID, action="sts:AssumeRol?"), "warning", "more than to assume"),
+        (
+            allow(condition=ID, action="sts:AssumeRoleWithSAML"),
+            "error",
+            "AWS cannot call sts:AssumeRoleWithSAML",
+        ),
+        (
+            allow({"Federated": f"arn:aws:iam::{OWN}:saml-provider/adfs"}),
+            "error",
+            "Federated cannot call sts:AssumeRole",
+        ),
+        (
+            {"Effect": "Deny", "Principal": {"AWS": "*"}, "Action": "sts:assumerole"},
+            "error",
+            "whatever else is allowed",
+        ),
         ({**allow(condition=ID), "Resource": "*"}, "error", "'Resource' has no place"),
         ({**allow(condition=ID), "Effect": "allow"}, "error", "Effect is 'allow'"),
         ("x", "error", "no object"),
@@ -134,6 +160,102 @@ def test_a_mistake_is_told_with_its_statement(statement: object, level: str, wor
     told = [c for c in found if words in c.text]
     assert told, found
     assert (told[0].level, told[0].statement) == (Level(level), 2)
+
+
+@pytest.mark.parametrize(
+    ("action", "meant"),
+    [
+        ("sts:AssumeRol", "sts:AssumeRole"),
+        ("STS:ASSUMEROLL", "sts:AssumeRole"),
+        ("sts:AssumeRoleWithWebIdentiy", "sts:AssumeRoleWithWebIdentity"),
+        ("sts:TagSesion", "sts:TagSession"),
+        ("AssumeRole", "sts:AssumeRole"),
+    ],
+)
+def test_a_misspelt_action_is_told_with_what_was_meant(action: str, meant: str) -> None:
+    (told,) = lint(allow(condition=ID, action=action))
+    assert (told.level, told.fix) == (Level.ERROR, f"Did you mean {meant}?")
+
+
+@pytest.mark.parametrize("action", ["STS:assumerole", ["sts:AssumeRole", "sts:SetContext"]])
+def test_actions_have_no_case_and_may_come_together(action: object) -> None:
+    assert lint(allow(condition=ID, action=action)) == ()
+
+
+@pytest.mark.parametrize(
+    ("statements", "words"),
+    [
+        ([{"Effect": "Deny", "Principal": "*", "Action": "sts:AssumeRole"}], "only Deny"),
+        (
+            [{"Effect": "Deny", "Principal": {"AWS": USER}, "Action": "sts:*", "Condition": ORG}],
+            "only Deny",
+        ),
+        ([allow(condition=ID, action="sts:TagSession")], "no statement lets anybody"),
+        ([allow({"AWS": "AIDAIOSFODNN7EXAMPLE"})], "no statement lets anybody"),
+    ],
+)
+def test_a_policy_that_lets_nobody_in_is_an_error(statements: list[object], words: str) -> None:
+    found = lint(*statements)
+    assert [c.statement for c in found if c.level is Level.ERROR and words in c.text] == [0], found
+
+
+def test_a_policy_without_statements_is_told_once() -> None:
+    assert len(lint()) == 1
+
+
+def test_actions_may_be_spread_over_statements() -> None:
+    assert lint(allow(condition=ID), allow(condition=ID, action="sts:TagSession"), tags=True) == ()
+
+
+def test_the_id_of_a_deleted_user_is_no_confused_deputy() -> None:
+    for account in (OWN, None):
+        policy = {
+            "Version": "2012-10-17",
+            "Statement": [allow(condition=ID), allow({"AWS": "AIDAIOSFODNN7EXAMPLE"})],
+        }
+        found = lint_trust_policy(json.dumps(policy), account=account)
+        assert [c.text[:20] for c in found] == ["AIDAIOSFODNN7EXAMPLE"], found
+
+
+OTHER_ID = {"StringEquals": {"sts:ExternalId": "globex-77"}}
+
+
+@pytest.mark.parametrize(
+    ("conditions", "sent", "errors"),
+    [
+        ([ID], "acme-42", []),
+        ([ID], "globex-77", [1]),
+        ([ID], "ACME-42", [1]),
+        ([ID, OTHER_ID], "globex-77", []),
+        ([ID, OTHER_ID], "initech-9", [1, 2]),
+        ([{"StringEquals": {"sts:ExternalId": ["acme-42", "acme-43"]}}], "acme-43", []),
+        ([{"StringEqualsIgnoreCase": {"STS:externalid": "acme-42"}}], "ACME-42", []),
+        ([{"StringLike": {"sts:ExternalId": "acme-[4]*"}}], "acme-42", [1]),
+        ([{"StringLike": {"sts:ExternalId": "acme-4?"}}], "acme-42", []),
+        ([{"ForAnyValue:StringEquals": {"sts:ExternalId": "acme-42"}}], "globex-77", [1]),
+        ([ID | {"StringLike": {"sts:ExternalId": "b*"}}], "acme-42", [1]),
+    ],
+)
+def test_the_external_id_that_will_be_sent_is_compared(
+    conditions: list[object], sent: str, errors: list[int]
+) -> None:
+    found = lint(*(allow(condition=condition) for condition in conditions), external_id=sent)
+    told = [c for c in found if "wants another external id" in c.text]
+    assert [(c.level, c.statement) for c in told] == [(Level.ERROR, n) for n in errors]
+    for secret in ("acme-42", "acme-43", "globex-77", "initech-9", "ACME-42"):
+        assert secret not in str(found)
+
+
+def test_ids_that_differ_in_case_only_are_told_so() -> None:
+    (told,) = lint(allow(condition=ID), external_id="Acme-42")
+    assert told.text == "wants another external id: a***2, not A***2" and "case" in told.fix
+
+
+def test_an_external_id_that_is_not_asked_for_is_a_warning() -> None:
+    own = allow({"AWS": f"arn:aws:iam::{OWN}:user/etl"})
+    (told,) = lint(own, external_id="acme-42")
+    assert told.level is Level.WARNING and "no statement asks for one" in told.text
+    assert lint(own, external_id=" ") == ()
 
 
 def test_without_the_role_s_account_another_account_is_a_guess() -> None:
@@ -161,6 +283,12 @@ def test_tags_need_their_action(action: object, missing: bool) -> None:
     [
         ("{", "not JSON"),
         ("[]", "no object"),
+        ('{"Role": {"Arn": "x"}}', "without its AssumeRolePolicyDocument"),
+        ('{"Role": 3}', "without its AssumeRolePolicyDocument"),
+        ('{"Roles": []}', "one policy at a time"),
+        ('{"Role": {"AssumeRolePolicyDocument": "{"}}', "AssumeRolePolicyDocument is not JSON"),
+        ('{"AssumeRolePolicyDocument": [1]}', "AssumeRolePolicyDocument is no object"),
+        ('{"Version": "2012-10-17", "Statement": [], "Role": 3}', "without its"),
         ('{"Version": "2012-10-17"}', "nobody may assume"),
         ('{"Version": "2012-10-17", "Version": "2012-10-17"}', "'Version' stands twice"),
         ("[" * 100_000, "nested too deep"),
@@ -176,14 +304,49 @@ def test_bad_json_is_told_by_its_place() -> None:
     assert only.place == "line 3 column 3"
 
 
+@pytest.mark.parametrize("encode", [lambda p: p, json.dumps, lambda p: quote(json.dumps(p))])
+def test_what_get_role_prints_is_read(encode: Callable[[object], object]) -> None:
+    """The account of the role is in it, too: the principal is of another one, and that is told."""
+    policy = {"Version": "2012-10-17", "Statement": [allow({"AWS": OTHER})]}
+    arn = f"arn:aws:iam::{OWN}:role/teams/partner"
+    role = {"RoleName": "partner", "Arn": arn, "AssumeRolePolicyDocument": encode(policy)}
+    asked = lint_trust_policy(json.dumps(policy), account=OWN)
+    assert lint_trust_policy(json.dumps({"Role": role})) == asked
+    assert lint_trust_policy(json.dumps(role)) == asked
+    assert "confused deputy" in asked[1].text and asked[1].level is Level.ERROR
+
+
+def test_a_policy_may_be_url_encoded_or_a_text_of_json() -> None:
+    text = json.dumps({"Version": "2012-10-17", "Statement": allow(condition=ID)})
+    for form in (text, quote(text), f" {quote(text)}\n", json.dumps(text), json.dumps(quote(text))):
+        assert lint_trust_policy(form, account=OWN) == ()
+
+
+@pytest.mark.parametrize("version", ["2020-01-01", "2012-10-7", 20121017, ["2012-10-17"]])
+def test_a_version_that_iam_does_not_know_is_an_error(version: object) -> None:
+    (told,) = lint(allow(condition=ID), Version=version)
+    assert told.level is Level.ERROR and "2012-10-17 and 2008-10-17 only" in told.text
+
+
 def test_an_old_version_and_a_typing_error_are_told() -> None:
     found = lint(allow(condition=ID), Version="2008-10-17", Statment=[])
-    assert any("Version is not 2012-10-17" in c.text for c in found)
+    assert any("Version is not" in c.text and c.level is Level.WARNING for c in found)
     assert any(c.fix == "Did you mean Statement?" for c in found)
 
 
 _KEYS = st.sampled_from(
-    ["Statement", "Effect", "Principal", "AWS", "Service", "Federated", "Action", "Condition"]
+    [
+        "Role",
+        "AssumeRolePolicyDocument",
+        "Statement",
+        "Effect",
+        "Principal",
+        "AWS",
+        "Service",
+        "Federated",
+        "Action",
+        "Condition",
+    ]
     + ["StringEquals", "sts:ExternalId", "aws:SourceArn", "NotPrincipal", "Version"]
 )
 _JSON = st.recursive(
@@ -196,5 +359,5 @@ _JSON = st.recursive(
 @given(_JSON | st.text(max_size=40), st.booleans())
 def test_no_document_breaks_it(document: object, tags: bool) -> None:
     text = document if isinstance(document, str) else json.dumps(document)
-    for complaint in lint_trust_policy(text, account=OWN, tags=tags):
+    for complaint in lint_trust_policy(text, account=OWN, tags=tags, external_id="acme"):
         assert complaint.text and complaint.level in Level

@@ -1,0 +1,58 @@
+"""s3engine as a library: one engine, defaults, uvloop where it is installed."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+
+import anyio
+
+from benchmarks.peers.job import BUCKET, CANNOT, REGION, Job
+from engine import Engine, Manifest, RoleSpec, TransferConfig
+
+
+async def run(job: Job) -> None:
+    """Do what the job says; an object that fails ends the process with an error."""
+    url = f"s3://{BUCKET}/{job.key}"
+    role = RoleSpec(job.role) if job.role else None
+    async with Engine(
+        role,
+        region=REGION,
+        endpoint_url=job.endpoint,
+        sts_endpoint_url=job.endpoint,
+        ca_bundle=job.ca or None,
+        config=_config(job),
+    ) as s3:
+        if job.verb == "list":
+            count = 0
+            async for _ in s3.list(url):
+                count += 1
+            job.check_listed(count)
+        elif job.tree:
+            up = job.verb == "up"
+            manifest = Manifest.upload(job.path, url) if up else Manifest.download(url, job.path)
+            report = await s3.run(manifest)
+            if report.failed:
+                raise report.failed[0].error
+        elif job.verb == "up":
+            await s3.upload(job.path, url)
+        else:
+            await s3.download(url, job.path)
+
+
+def _config(job: Job) -> TransferConfig:
+    if job.checksums != "off":
+        return TransferConfig()
+    from engine.transfer.checksums import CHECKSUMS
+
+    if "none" not in CHECKSUMS.names():
+        sys.exit(CANNOT)
+    return TransferConfig(checksum="none")
+
+
+if __name__ == "__main__":
+    anyio.run(
+        run,
+        Job.from_argument(),
+        backend_options={"use_uvloop": find_spec("uvloop") is not None},
+    )

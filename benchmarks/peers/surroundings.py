@@ -1,0 +1,87 @@
+"""The conditions of a comparison: machine, system, versions, what each client verifies.
+
+What lives here: facts. What must not: secrets, names of users or hosts.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import ssl
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.fast_origin.build import Programs
+from benchmarks.peers.known import Peer
+
+_ROOT = Path(__file__).parents[2]
+# These differ from start to start without making results another thing.
+PASSING = ("at", "load")
+
+
+def conditions(
+    programs: Programs, pythons: Mapping[str, Path], peers: list[Peer], threads: int
+) -> dict[str, Any]:
+    """By name, in the order in which they are printed."""
+    return {
+        "at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "load": " ".join(f"{value:.2f}" for value in os.getloadavg()),
+        "commit": _commit(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {_processor()}",
+        "system": f"{platform.system()} {platform.release()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}, "
+        f"{ssl.OPENSSL_VERSION}",
+        "origin": f"C, {threads} thread(s), on the same CPUs as the client, "
+        f"TLS {'on' if programs.tls else 'not built'}, signatures not verified, nothing stored",
+        "versions": {peer.name: peer.version(pythons[peer.name]) for peer in peers},
+        "verifies": {peer.name: peer.verifies for peer in peers},
+        "measured": "whole client process with its children, start-up included; CPU is user + "
+        "system; VmHWM of the main process, polled every 10 ms",
+    }
+
+
+def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Names of the conditions in which two starts differ."""
+    return [
+        name
+        for name in {**one, **other}
+        if name not in (*PASSING, "kind") and one.get(name) != other.get(name)
+    ]
+
+
+def printed(facts: Mapping[str, Any]) -> str:
+    """For the terminal."""
+    lines = [
+        f"{name + ':':<11}{value}" for name, value in facts.items() if not isinstance(value, dict)
+    ]
+    lines.append("what each client verifies, as it is run here:")
+    for name, verifies in facts["verifies"].items():
+        lines.append(f"  {name} {facts['versions'][name]}: {verifies}")
+    return "\n".join(lines)
+
+
+def _commit() -> str:
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"],
+            cwd=_ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "(not a checkout)"
+    return f"{found.stdout.strip()} and what the work tree changed since"
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor()
