@@ -1,27 +1,21 @@
 """Manifest: what to move, an entry an object; from a folder, a prefix, or NDJSON lines.
 
-A manifest is read as a stream: ten million entries take the memory of one.
+A manifest is read as a stream: ten million entries take the memory of one. Its lines are read and
+written by ``lines.py``, which is loaded when a file is: most runs have none.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-
-import aiofiles
-import aiofiles.os
-import msgspec
 
 from engine.errors import UsageError
 from engine.types import S3Url
 
 Operation = Literal["upload", "download"]
-
-# A line longer than this is not an entry: a key has 1,024 bytes, a path 4,096.
-_MAX_LINE = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +42,6 @@ class Tree:
     prefix: S3Url
 
 
-class _Line(msgspec.Struct, omit_defaults=True):
-    op: Operation
-    path: str
-    url: str
-    size: int | None = None
-    etag: str | None = None
-
-
 class Manifest:
     """What to move. Made by one of the class methods; read by ``Engine.run``."""
 
@@ -80,66 +66,24 @@ class Manifest:
         Raises:
             UsageError: While it is iterated: a line that is not an entry, by its number.
         """
-        return cls(entries=_Lines(Path(path)))
+        from engine.batch.lines import Lines
+
+        return cls(entries=Lines(Path(path)))
 
     def write(self, path: str | os.PathLike[str]) -> int:
         """Write the entries as NDJSON; returns how many. Trees must be listed first."""
+        from engine.batch.lines import write
+
         self._check_listed()
-        temporary = Path(f"{os.fspath(path)}.part")
-        count = 0
-        with temporary.open("wb") as file:
-            for entry in self.entries:
-                file.write(_encode(entry))
-                count += 1
-        temporary.replace(path)
-        return count
+        return write(self.entries, Path(path))
 
     async def save(self, path: str | os.PathLike[str]) -> int:
         """``write`` for use in a coroutine: it does not block the event loop."""
+        from engine.batch.lines import save
+
         self._check_listed()
-        temporary = f"{os.fspath(path)}.part"
-        count = 0
-        async with aiofiles.open(temporary, "wb") as file:
-            for entry in self.entries:
-                await file.write(_encode(entry))
-                count += 1
-        await aiofiles.os.replace(temporary, path)
-        return count
+        return await save(self.entries, Path(path))
 
     def _check_listed(self) -> None:
         if self.trees:
             raise UsageError("a folder or prefix has to be listed before it can be written")
-
-
-def _encode(entry: ManifestEntry) -> bytes:
-    line = _Line(entry.operation, str(entry.path), str(entry.url), entry.size, entry.etag)
-    return msgspec.json.encode(line) + b"\n"
-
-
-class _Lines:
-    """The entries of a file, read anew at every iteration."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __iter__(self) -> Iterator[ManifestEntry]:
-        decoder = msgspec.json.Decoder(_Line)
-        try:
-            with self._path.open("rb") as file:
-                for number, raw in enumerate(file, start=1):
-                    yield self._entry(decoder, number, raw)
-        except OSError as error:
-            raise UsageError(f"cannot read manifest {self._path}: {error.strerror}") from None
-
-    def _entry(
-        self, decoder: msgspec.json.Decoder[_Line], number: int, raw: bytes
-    ) -> ManifestEntry:
-        if len(raw) > _MAX_LINE:
-            raise UsageError(f"{self._path} line {number} has over {_MAX_LINE} bytes")
-        try:
-            line = decoder.decode(raw)
-            return ManifestEntry(
-                line.op, Path(line.path), S3Url.parse(line.url), line.size, line.etag
-            )
-        except (msgspec.MsgspecError, UsageError) as error:
-            raise UsageError(f"{self._path} line {number} is not an entry: {error}") from None

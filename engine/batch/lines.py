@@ -1,0 +1,92 @@
+"""A manifest's file: NDJSON, a line an entry.
+
+What must not live here: what an entry means (``manifest.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import final
+
+import aiofiles
+import aiofiles.os
+import msgspec
+
+from engine.batch.manifest import ManifestEntry, Operation
+from engine.errors import UsageError
+from engine.types import S3Url
+
+# A line longer than this is not an entry: a key has 1,024 bytes, a path 4,096.
+_MAX_LINE = 64 * 1024
+
+
+class _Line(msgspec.Struct, omit_defaults=True):
+    op: Operation
+    path: str
+    url: str
+    size: int | None = None
+    etag: str | None = None
+
+
+def write(entries: Iterable[ManifestEntry], path: Path) -> int:
+    """Write the entries; returns how many. The file appears when it is whole."""
+    temporary = Path(f"{path}.part")
+    count = 0
+    with temporary.open("wb") as file:
+        for entry in entries:
+            file.write(_encode(entry))
+            count += 1
+    temporary.replace(path)
+    return count
+
+
+async def save(entries: Iterable[ManifestEntry], path: Path) -> int:
+    """``write`` for use in a coroutine: it does not block the event loop."""
+    temporary = f"{path}.part"
+    count = 0
+    async with aiofiles.open(temporary, "wb") as file:
+        for entry in entries:
+            await file.write(_encode(entry))
+            count += 1
+    await aiofiles.os.replace(temporary, path)
+    return count
+
+
+@final
+class Lines:
+    """The entries of a file, read anew at every iteration.
+
+    Raises:
+        UsageError: While it is iterated: a line that is not an entry, by its number.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __iter__(self) -> Iterator[ManifestEntry]:
+        decoder = msgspec.json.Decoder(_Line)
+        try:
+            with self._path.open("rb") as file:
+                for number, raw in enumerate(file, start=1):
+                    yield self._entry(decoder, number, raw)
+        except OSError as error:
+            raise UsageError(f"cannot read manifest {self._path}: {error.strerror}") from None
+
+    def _entry(
+        self, decoder: msgspec.json.Decoder[_Line], number: int, raw: bytes
+    ) -> ManifestEntry:
+        if len(raw) > _MAX_LINE:
+            raise UsageError(f"{self._path} line {number} has over {_MAX_LINE} bytes")
+        try:
+            line = decoder.decode(raw)
+            return ManifestEntry(
+                line.op, Path(line.path), S3Url.parse(line.url), line.size, line.etag
+            )
+        except (msgspec.MsgspecError, UsageError) as error:
+            raise UsageError(f"{self._path} line {number} is not an entry: {error}") from None
+
+
+def _encode(entry: ManifestEntry) -> bytes:
+    line = _Line(entry.operation, str(entry.path), str(entry.url), entry.size, entry.etag)
+    return msgspec.json.encode(line) + b"\n"
