@@ -9,9 +9,7 @@ are right.
 from __future__ import annotations
 
 import argparse
-import filecmp
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -26,6 +24,7 @@ from benchmarks.clients import CLIENTS, Client
 from benchmarks.clients.job import Job
 from benchmarks.conditions import conditions, load
 from benchmarks.data import small_name
+from benchmarks.files import check_files
 from benchmarks.harness import ROOT, OriginProcess, Run, RunFailed, measure, own_max_rss
 from benchmarks.report import BASE, summary, table
 
@@ -90,7 +89,7 @@ def run_once(client: Client, task: Task, plan: Plan, origin: OriginProcess) -> R
         if moved != expected:
             raise RunFailed(f"moved {moved} bytes instead of {expected}")
         if not task.upload:
-            _check_files(source, target, content=plan.smoke)
+            check_files(source, target, content=plan.smoke)
         return run
     finally:
         shutil.rmtree(target.parent)
@@ -99,27 +98,6 @@ def run_once(client: Client, task: Task, plan: Plan, origin: OriginProcess) -> R
 def _key(task: Task) -> str:
     name = "small/" if task.tree else "big"
     return f"up/{name}" if task.upload else name
-
-
-def _check_files(source: Path, target: Path, *, content: bool) -> None:
-    """The same names and sizes, and the same bytes where ``content`` asks for it."""
-    wanted, got = _files(source), _files(target)
-    if wanted != got:
-        odd = sorted(set(wanted.items()) ^ set(got.items()))[:3]
-        raise RunFailed(f"other files than were served, such as {odd}")
-    for name in wanted if content else ():
-        if not filecmp.cmp(source / name, target / name, shallow=False):
-            raise RunFailed(f"{target / name} has other bytes than were served")
-
-
-def _files(root: Path) -> dict[str, int]:
-    if root.is_file():
-        return {"": root.stat().st_size}
-    return {
-        os.path.relpath(os.path.join(folder, name), root): os.stat(f"{folder}/{name}").st_size
-        for folder, _, names in os.walk(root)
-        for name in names
-    }
 
 
 def measure_task(

@@ -26,8 +26,9 @@ from typing import Any
 from benchmarks import report_compare, report_html
 from benchmarks.fast_origin.build import CannotBuild, Programs, build, cache_folder
 from benchmarks.fast_origin.process import OriginProcess
+from benchmarks.harness import RunFailed
 from benchmarks.peers.known import PEERS, Peer
-from benchmarks.peers.measure import Bench, RunFailed, prepare, run
+from benchmarks.peers.measure import Bench, prepare, run
 from benchmarks.peers.plan import WORKS, Cell, Rounds, Sizes, Step, estimate, steps
 from benchmarks.peers.results import Results
 from benchmarks.peers.surroundings import conditions, printed, same

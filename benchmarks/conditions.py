@@ -23,8 +23,8 @@ def conditions(folder: Path, clients: Sequence[Client]) -> dict[str, str]:
     """By name, in the order in which they are printed."""
     return {
         "at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "commit": _commit(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {_processor()}",
+        "commit": commit(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {processor()}",
         "system": f"{platform.system()} {platform.release()}",
         "load before": load(),
         "python": f"{platform.python_implementation()} {platform.python_version()}, "
@@ -48,7 +48,8 @@ def _version(distribution: str) -> str:
         return "(unknown)"
 
 
-def _commit() -> str:
+def commit() -> str:
+    """What is measured."""
     try:
         found = subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"],
@@ -62,7 +63,7 @@ def _commit() -> str:
     return f"{found.stdout.strip()} and what the work tree changed since"
 
 
-def _processor() -> str:
+def processor() -> str:
     """The model as Linux names it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -39,7 +39,7 @@ from engine.credentials.sources import ALIASES
 from engine.errors import LoadRefused, UsageError, WrongLoop
 from engine.events import Emit, Event, silent
 from engine.home import Home
-from engine.planes import CONTROL_PLANES, DATA_PLANES
+from engine.planes import wire_planes
 from engine.protocols import CredentialProvider, Lease
 from engine.retry import Retrier
 from engine.settings import endpoints_from
@@ -432,20 +432,12 @@ class _OpenEngine:
 
     def _context(self, lease: Lease) -> TransferContext:
         engine = self._engine
-        data = DATA_PLANES.get("wire")(
+        data, control = wire_planes(
             engine._endpoints,
             lease,
             clock=engine._clock,
             threads=self.door,
             user_agent=engine._user_agent,
-        )
-        control = CONTROL_PLANES.get("wire")(
-            engine._endpoints,
-            lease,
-            clock=engine._clock,
-            threads=self.door,
-            user_agent=engine._user_agent,
-            beside=data,
         )
         return TransferContext(
             data=data,

@@ -7,7 +7,8 @@ under a virtual loop. What must not live here: waiting.
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
+from email.utils import parsedate_to_datetime
 
 
 class LoopClock:
@@ -37,3 +38,18 @@ class LoopClock:
         assert self._wall_zero is not None
         self._wall_zero += timedelta(seconds=offset)
         return offset
+
+
+def http_date(text: str | None, *, unzoned: tzinfo | None = None) -> datetime | None:
+    """A date as HTTP writes it (RFC 9110, 5.6.7), aware; None where there is none to be read.
+
+    Args:
+        unzoned: Zone of a date that names none (``-0000``); None does not take such a date.
+    """
+    try:
+        date = parsedate_to_datetime(text or "")
+    except (ValueError, OverflowError):
+        return None
+    if date.tzinfo is None:
+        return None if unzoned is None else date.replace(tzinfo=unzoned)
+    return date

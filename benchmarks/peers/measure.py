@@ -7,7 +7,6 @@ parent's.
 
 from __future__ import annotations
 
-import filecmp
 import json
 import os
 import shutil
@@ -18,6 +17,8 @@ from typing import Any
 
 from benchmarks.fast_origin.build import Programs
 from benchmarks.fast_origin.process import Counts, OriginProcess
+from benchmarks.files import check_files
+from benchmarks.harness import RunFailed
 from benchmarks.peers.job import BUCKET, CANNOT, REGION
 from benchmarks.peers.plan import LISTED_SIZE, Cell, Step, Work
 from benchmarks.report_compare import REQUESTS
@@ -27,10 +28,6 @@ ROLE = "arn:aws:iam::123456789012:role/bench"
 # A run that hangs is ended; the slowest honest one takes a few minutes.
 RUN_SECONDS = 900.0
 _NUMBERS = ("connections", "bytes_in", "bytes_out", "bytes_summed", "sum_good", "whole_good")
-
-
-class RunFailed(Exception):
-    """A client that did not do its job; its message is the end of what it printed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +108,7 @@ def run(bench: Bench, step: Step, work: Work, python: Path, *, content: bool) ->
         seen = _difference(before, bench.origin.counts())
         _check_counts(step.cell, work, seen)
         if work.verb == "down":
-            _check_files(source, path, content=content)
+            check_files(source, path, content=content)
         return _result(used, seen)
     finally:
         shutil.rmtree(target)
@@ -225,26 +222,6 @@ def _check_counts(cell: Cell, work: Work, seen: Counts) -> None:
         raise RunFailed(f"moved {moved} bytes instead of {expected}")
     if seen["open_uploads"]:
         raise RunFailed(f"{seen['open_uploads']} multipart uploads were left open")
-
-
-def _check_files(source: Path, target: Path, *, content: bool) -> None:
-    wanted, got = _files(source), _files(target)
-    if wanted != got:
-        odd = sorted(set(wanted.items()) ^ set(got.items()))[:3]
-        raise RunFailed(f"other files than were served, such as {odd}")
-    for name in wanted if content else ():
-        if not filecmp.cmp(source / name, target / name, shallow=False):
-            raise RunFailed(f"{target / name} has other bytes than were served")
-
-
-def _files(root: Path) -> dict[str, int]:
-    if root.is_file():
-        return {"": root.stat().st_size}
-    return {
-        os.path.relpath(os.path.join(folder, name), root): os.stat(f"{folder}/{name}").st_size
-        for folder, _, names in os.walk(root)
-        for name in names
-    }
 
 
 def _result(used: dict[str, Any], seen: Counts) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import platform
 import ssl
-import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.conditions import commit, processor
 from benchmarks.fast_origin.build import Programs
 from benchmarks.peers.known import Peer
 
@@ -29,8 +29,8 @@ def conditions(
     return {
         "at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "load": " ".join(f"{value:.2f}" for value in os.getloadavg()),
-        "commit": _commit(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {_processor()}",
+        "commit": commit(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {processor()}",
         "system": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}, "
         f"{ssl.OPENSSL_VERSION}",
@@ -61,27 +61,3 @@ def printed(facts: Mapping[str, Any]) -> str:
     for name, verifies in facts["verifies"].items():
         lines.append(f"  {name} {facts['versions'][name]}: {verifies}")
     return "\n".join(lines)
-
-
-def _commit() -> str:
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"],
-            cwd=_ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "(not a checkout)"
-    return f"{found.stdout.strip()} and what the work tree changed since"
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor()

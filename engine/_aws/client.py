@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
-from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
 import anyio
@@ -250,14 +249,3 @@ class _RequestOnly:
 
     async def request(self, method: str, **arguments: Any) -> Any:
         return await self._session.request(method, **{**arguments, "allow_redirects": False})
-
-
-def server_date(headers: Mapping[str, str]) -> Any:
-    """The Date header as an aware datetime, or None."""
-    text = headers.get("date")
-    if text is None:
-        return None
-    try:
-        return parsedate_to_datetime(text)
-    except ValueError:
-        return None

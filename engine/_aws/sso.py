@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from engine._aws.client import AnswerError, AwsClient, server_date
+from engine._aws.client import AnswerError, AwsClient
+from engine.clock import http_date
 from engine.config import Endpoints
 from engine.errors import (
     AssumeRoleDenied,
@@ -94,7 +95,7 @@ class SsoClient:
             keys["secretAccessKey"],
             keys["sessionToken"],
             expires_at=datetime.fromtimestamp(keys["expiration"] / 1000, UTC),
-            issued_at=server_date(headers),
+            issued_at=http_date(headers.get("date"), unzoned=UTC),
         )
 
     async def create_token(

@@ -10,14 +10,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 from engine._wire.connect import Connector
 from engine._wire.connection import Connection
 from engine._wire.endpoint import Origin
 from engine._wire.http11 import build_request
 from engine._wire.pool import MAX_SMALL_BODY, ConnectionPool
-from engine.clock import LoopClock
+from engine.clock import LoopClock, http_date
 from engine.config import Timeouts
 from engine.errors import RedirectRefused
 from engine.threads import ThreadDoor
@@ -34,11 +33,7 @@ class SmallAnswer:
     @property
     def date(self) -> datetime | None:
         """The server's clock when it answered."""
-        try:
-            found = parsedate_to_datetime(self.headers["date"])
-        except (KeyError, ValueError, OverflowError):
-            return None
-        return found if found.tzinfo else found.replace(tzinfo=UTC)
+        return http_date(self.headers.get("date"), unzoned=UTC)
 
     def __repr__(self) -> str:
         return f"<SmallAnswer {self.status}, {len(self.body)} bytes>"

@@ -12,6 +12,7 @@ from html import escape  # saxutils would load urllib.request
 from typing import NamedTuple
 from xml.parsers import expat
 
+from engine._wire.xml import run_expat
 from engine.errors import ProtocolError
 
 _MAX_DEPTH = 16
@@ -45,16 +46,7 @@ def read_document(body: bytes, row: str = "", *, below: str = "") -> Document:
         ProtocolError: Not XML, a document type, or over 16 levels deep.
     """
     reader = _Reader(row, below)
-    parser = expat.ParserCreate()
-    parser.buffer_text = True
-    parser.StartDoctypeDeclHandler = _refuse_doctype
-    parser.StartElementHandler = reader.start
-    parser.EndElementHandler = reader.end
-    parser.CharacterDataHandler = reader.text
-    try:
-        parser.Parse(body, True)
-    except expat.ExpatError as error:
-        raise ProtocolError(f"an answer that is not XML: {error}") from None
+    run_expat(expat.ParserCreate(), reader, body, "an answer")
     return Document(reader.root, reader.values, reader.rows)
 
 
@@ -97,10 +89,6 @@ def _text(value: str) -> str:
     return escape(value, quote=False).translate(_LINE_ENDS)
 
 
-def _refuse_doctype(*_: object) -> None:
-    raise ProtocolError("an answer with a document type")
-
-
 class _Reader:
     """Collects texts by their depth below the root."""
 
@@ -115,7 +103,7 @@ class _Reader:
         self._row: dict[str, str] | None = None
         self._text = ""
 
-    def start(self, name: str, _attributes: object) -> None:
+    def start(self, name: str, _attributes: Mapping[str, str]) -> None:
         self._depth += 1
         depth = self._depth - self._base
         if self._depth > _MAX_DEPTH:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from hashlib import sha256
 from typing import Any, NamedTuple, final
 from urllib.parse import urlencode
@@ -21,6 +20,7 @@ from engine._wire.http11 import build_request
 from engine._wire.pool import ConnectionPool
 from engine._wire.sigv4 import Signer
 from engine._wire.xml import ErrorDocument, parse_error
+from engine.clock import http_date
 from engine.config import Endpoints
 from engine.errors import (
     AssumeRoleDenied,
@@ -242,7 +242,7 @@ class StsClient:
         async with self._pool.request(origin, "POST", send, repeatable=True) as response:
             data = await response.read_small(_MAX_ANSWER)
             status, headers = response.head.status, response.head.headers
-        date = _date(headers.get("date"))
+        date = http_date(headers.get("date"), unzoned=UTC)
         if status == 200:
             return data, date
         try:
@@ -292,14 +292,6 @@ def _flattened(prefix: str, fields: Mapping[str, Any]) -> Iterator[tuple[str, st
                     yield place, str(item)
         else:
             yield f"{prefix}{name}", str(value)
-
-
-def _date(text: str | None) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(text or "")
-    except (ValueError, OverflowError):
-        return None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def _translate(error: _Refusal, asked: _Asked) -> CredentialsError:

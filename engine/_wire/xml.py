@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Protocol
 from xml.parsers import expat
 
 from engine.errors import ProtocolError
@@ -62,16 +63,7 @@ def parse_error(body: bytes | bytearray | memoryview) -> ErrorDocument:
     if len(body) > MAX_ERROR_BYTES:
         raise ProtocolError(f"an error document of {len(body)} bytes (limit {MAX_ERROR_BYTES})")
     reader = _Reader()
-    parser = expat.ParserCreate(namespace_separator=" ")
-    parser.buffer_text = True
-    parser.StartDoctypeDeclHandler = _refuse_doctype
-    parser.StartElementHandler = reader.start
-    parser.EndElementHandler = reader.end
-    parser.CharacterDataHandler = reader.text
-    try:
-        parser.Parse(bytes(body), True)
-    except expat.ExpatError as error:
-        raise ProtocolError(f"an error document that is not XML: {error}") from None
+    run_expat(expat.ParserCreate(namespace_separator=" "), reader, bytes(body), "an error document")
     if reader.root not in ("Error", "ErrorResponse", "Response"):
         raise ProtocolError(f"not an error document: <{reader.root[:60]}>")
     values = reader.values
@@ -84,8 +76,36 @@ def parse_error(body: bytes | bytearray | memoryview) -> ErrorDocument:
     )
 
 
-def _refuse_doctype(*_: object) -> None:
-    raise ProtocolError("an error document with a document type")
+class ElementReader(Protocol):
+    """Told what a document holds, in its order."""
+
+    def start(self, name: str, _attributes: Mapping[str, str]) -> None: ...
+    def end(self, name: str) -> None: ...
+    def text(self, data: str) -> None: ...
+
+
+def run_expat(parser: expat.XMLParserType, reader: ElementReader, body: bytes, what: str) -> None:
+    """Tell ``reader`` all of ``body``.
+
+    Args:
+        what: The document, for messages.
+
+    Raises:
+        ProtocolError: Not XML, or with a document type, as entities could blow up.
+    """
+
+    def refuse_doctype(*_: object) -> None:
+        raise ProtocolError(f"{what} with a document type")
+
+    parser.buffer_text = True
+    parser.StartDoctypeDeclHandler = refuse_doctype
+    parser.StartElementHandler = reader.start
+    parser.EndElementHandler = reader.end
+    parser.CharacterDataHandler = reader.text
+    try:
+        parser.Parse(body, True)
+    except expat.ExpatError as error:
+        raise ProtocolError(f"{what} that is not XML: {error}") from None
 
 
 class _Reader:

@@ -8,14 +8,13 @@ global STS answers a bare GET with one to its documentation).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 
 from engine._wire.connect import Connector
 from engine._wire.connection import Connection
 from engine._wire.endpoint import parse_endpoint
 from engine._wire.http11 import build_request
 from engine._wire.pool import ConnectionPool
+from engine.clock import http_date
 from engine.config import Endpoints
 from engine.protocols import Clock
 from engine.threads import ThreadDoor
@@ -59,16 +58,8 @@ async def reach(
         async with pool.request(origin, "GET", send, repeatable=True) as response:
             answered_at = clock.now()
             await response.read_small()
-            date = _date(response.head.headers.get("date"))
+            date = http_date(response.head.headers.get("date"))
             offset = None if date is None else (date - answered_at).total_seconds()
             return Answer(response.head.status, offset)
     finally:
         await pool.aclose()
-
-
-def _date(text: str | None) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(text or "")
-    except ValueError:
-        return None
-    return date if date.tzinfo is not None else None

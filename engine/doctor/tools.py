@@ -26,7 +26,7 @@ from engine.doctor.reach import Answer, reach
 from engine.doctor.regions import sts_url
 from engine.errors import ConnectionFailed, CredentialsError
 from engine.events import silent
-from engine.planes import CONTROL_PLANES, DATA_PLANES
+from engine.planes import wire_planes
 from engine.protocols import Clock, ControlPlane, CredentialProvider, DataPlane, Lease
 from engine.retry import Retrier, classify_direct
 from engine.threads import ThreadDoor
@@ -108,20 +108,12 @@ class Tools:
     ) -> AsyncIterator[tuple[DataPlane, ControlPlane]]:
         """S3 as the holder of ``credentials`` sees it."""
         lease = FixedLease(credentials, self.clock)
-        data = DATA_PLANES.get("wire")(
+        data, control = wire_planes(
             self.endpoints,
             lease,
             clock=self.clock,
             threads=self.door,
             user_agent=self.user_agent,
-        )
-        control = CONTROL_PLANES.get("wire")(
-            self.endpoints,
-            lease,
-            clock=self.clock,
-            threads=self.door,
-            user_agent=self.user_agent,
-            beside=data,
         )
         try:
             yield data, control

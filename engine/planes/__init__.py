@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from engine.protocols import ControlPlane, DataPlane
+from engine.config import Endpoints
+from engine.protocols import Clock, ControlPlane, DataPlane, Lease
 from engine.registry import Registry
+from engine.threads import ThreadDoor
 
-__all__ = ["CONTROL_PLANES", "DATA_PLANES"]
+__all__ = ["CONTROL_PLANES", "DATA_PLANES", "wire_planes"]
 
 DATA_PLANES: Registry[Callable[..., DataPlane]] = Registry(
     "data plane",
@@ -22,3 +24,16 @@ CONTROL_PLANES: Registry[Callable[..., ControlPlane]] = Registry(
         "aws": "engine.planes.aws:AwsControlPlane",
     },
 )
+
+
+def wire_planes(
+    endpoints: Endpoints, lease: Lease, *, clock: Clock, threads: ThreadDoor, user_agent: str
+) -> tuple[DataPlane, ControlPlane]:
+    """Both planes over our own client, on the same connections."""
+    data = DATA_PLANES.get("wire")(
+        endpoints, lease, clock=clock, threads=threads, user_agent=user_agent
+    )
+    control = CONTROL_PLANES.get("wire")(
+        endpoints, lease, clock=clock, threads=threads, user_agent=user_agent, beside=data
+    )
+    return data, control

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from engine._wire.http11 import ResponseHead
 from engine._wire.xml import ErrorDocument, parse_error
+from engine.clock import http_date
 from engine.errors import (
     ChecksumMismatch,
     EngineError,
@@ -93,11 +93,7 @@ def check_etag(url: S3Url, pinned: str | None, headers: Mapping[str, str]) -> No
 
 def date_of(headers: Mapping[str, str], name: str) -> datetime | None:
     """The aware date of a field, or None where it is missing or unreadable."""
-    try:
-        date = parsedate_to_datetime(headers[name])
-    except (KeyError, ValueError, OverflowError):
-        return None
-    return date if date.tzinfo is not None else None
+    return http_date(headers.get(name))
 
 
 def check_span(

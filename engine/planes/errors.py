@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 
+from engine.clock import http_date
 from engine.errors import AccessDenied, NotFound, ObjectChanged, RedirectRefused, S3Error
 from engine.types import S3Url
 
@@ -89,9 +89,5 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _offset(date: str | None, now: datetime | None) -> float | None:
-    if date is None or now is None:
-        return None
-    try:
-        return (parsedate_to_datetime(date) - now).total_seconds()
-    except (ValueError, TypeError, OverflowError):  # -0000 gives a naive date
-        return None
+    server = http_date(date)
+    return None if server is None or now is None else (server - now).total_seconds()

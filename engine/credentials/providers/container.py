@@ -9,10 +9,7 @@ Rules: https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credent
 from __future__ import annotations
 
 import ipaddress
-import os
-import stat
 from collections.abc import Mapping
-from pathlib import Path
 from typing import final
 from urllib.parse import urlsplit
 
@@ -23,6 +20,7 @@ from engine._wire.endpoint import Origin
 from engine.config import Timeouts
 from engine.credentials.context import SourceContext
 from engine.credentials.documents import read_keys
+from engine.credentials.token_file import read_token_file
 from engine.errors import (
     ConnectionFailed,
     CredentialsError,
@@ -113,7 +111,7 @@ class ContainerProvider(CredentialProvider):
         token = self._environ.get(TOKEN_VARIABLE)
         if path:
             try:
-                token = await self._door.run(_read, path)
+                token = await self._door.run(_read_token, path)
             except (OSError, ValueError) as error:
                 raise CredentialsError(
                     f"the authorization token of {_WHAT} cannot be read from {path}",
@@ -201,13 +199,6 @@ def _is_here(host: str) -> bool:
         return False
 
 
-def _read(path: str) -> str:
-    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe may block a thread for ever
-        raise ValueError("not a file")
-    with Path(path).open("rb") as file:
-        return file.read(_MAX_TOKEN_BYTES).decode("ascii")
-
-
 def _credentials(answer: SmallAnswer) -> Credentials:
     """Raises SourceUnavailable for all that is no living set of keys."""
     status = "" if answer.status == 200 else f"{_WHAT} answered with {answer.status}"
@@ -224,3 +215,7 @@ def _credentials(answer: SmallAnswer) -> Credentials:
     if lifetime is not None and lifetime <= 0:
         raise SourceUnavailable(f"{_WHAT} gave a set that has ended")
     return credentials
+
+
+def _read_token(path: str) -> str:
+    return read_token_file(path, limit=_MAX_TOKEN_BYTES, encoding="ascii")

@@ -8,14 +8,12 @@ Rules: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWeb
 
 from __future__ import annotations
 
-import os
-import stat
-from pathlib import Path
 from typing import final
 
 from engine.credentials.context import SourceContext
 from engine.credentials.role import DEFAULT_DURATION, RoleSpec
 from engine.credentials.sts import Sts
+from engine.credentials.token_file import read_token_file
 from engine.errors import (
     AssumeRoleDenied,
     CredentialsError,
@@ -85,7 +83,7 @@ class WebIdentityProvider(CredentialProvider):
 
     async def _token(self) -> str:
         try:
-            token = (await self._door.run(_read, self._token_file)).strip()
+            token = (await self._door.run(_read_token, self._token_file)).strip()
         except (OSError, ValueError) as error:
             raise CredentialsError(
                 f"the web identity token cannot be read from {self._token_file}",
@@ -150,8 +148,5 @@ def from_environment(context: SourceContext) -> WebIdentityProvider:
     return provider
 
 
-def _read(path: str) -> str:
-    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe may block a thread for ever
-        raise ValueError("not a file")
-    with Path(path).open("rb") as file:
-        return file.read(4 * MAX_TOKEN).decode("utf-8-sig")
+def _read_token(path: str) -> str:
+    return read_token_file(path, limit=4 * MAX_TOKEN, encoding="utf-8-sig")

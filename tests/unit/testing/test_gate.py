@@ -7,48 +7,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib
 import os
 from typing import Any
 
-import pytest
 from awscrt import checksums
-from botocore.config import Config
-from botocore.exceptions import ClientError
 
 from engine.testing.aws import AwsDouble
 from engine.testing.sigv4 import UNSIGNED_TRAILER
-from engine.types import Credentials
+from tests.unit.testing.sdk import client, refused
 
-boto3: Any = importlib.import_module("boto3")  # it has no types
 ODD_KEYS = [
     "a+b", "a b", "a%20b", "../x", "x/../y", "//", "a//b", "/lead", "#h", "ü/日本", "-dash",
     "a?b", "a&b=c", ".", "..", "a/./b", "trail/", "%", "%2F", "a\\b", "a;b", "a'b\"c",
 ]  # fmt: skip
-
-
-def client(aws: AwsDouble, service: str, credentials: Credentials | None = None) -> Any:
-    used = credentials or aws.admin.credentials
-    return boto3.client(
-        service,
-        endpoint_url=aws.endpoint,
-        region_name=aws.region,
-        aws_access_key_id=used.access_key_id,
-        aws_secret_access_key=used.secret_access_key,
-        aws_session_token=used.session_token,
-        config=Config(
-            retries={"total_max_attempts": 1},
-            s3={"addressing_style": "path"},
-            parameter_validation=False,
-        ),
-    )
-
-
-def refused(call: Any, **arguments: Any) -> tuple[str, int]:
-    with pytest.raises(ClientError) as caught:
-        call(**arguments)
-    answer = caught.value.response
-    return answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]
 
 
 def crc64(data: bytes) -> str:

@@ -3,62 +3,26 @@
 from __future__ import annotations
 
 import http.client
-import importlib
 import json
 import random
 import time
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from engine.errors import UsageError
 from engine.testing.aws import ACCOUNT, AwsDouble
 from engine.types import Credentials
-
-boto3: Any = importlib.import_module("boto3")  # it has no types
+from tests.unit.testing.sdk import client, refused, session_of
 
 OTHER = "999900001111"
 EVERYTHING = (("*", "*"),)
 
 
-def client(aws: AwsDouble, service: str, credentials: Credentials | None = None) -> Any:
-    used = credentials or aws.admin.credentials
-    return boto3.client(
-        service,
-        endpoint_url=aws.endpoint,
-        region_name=aws.region,
-        aws_access_key_id=used.access_key_id,
-        aws_secret_access_key=used.secret_access_key,
-        aws_session_token=used.session_token,
-        config=Config(
-            retries={"total_max_attempts": 1},
-            s3={"addressing_style": "path"},
-            parameter_validation=False,
-        ),
-    )
-
-
-def refused(call: Any, **arguments: Any) -> tuple[str, int]:
-    with pytest.raises(ClientError) as caught:
-        call(**arguments)
-    answer = caught.value.response
-    return answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]
-
-
 def assumed(sts: Any, arn: str, **arguments: Any) -> Credentials:
-    answer = sts.assume_role(RoleArn=arn, RoleSessionName="test", **arguments)
-    reply = answer["Credentials"]
-    return Credentials(
-        access_key_id=reply["AccessKeyId"],
-        secret_access_key=reply["SecretAccessKey"],
-        session_token=reply["SessionToken"],
-        expires_at=reply["Expiration"],
-        issued_at=parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]),
-    )
+    return session_of(sts.assume_role(RoleArn=arn, RoleSessionName="test", **arguments))
 
 
 def test_who_is_unknown_wrong_or_late_is_refused(aws: AwsDouble) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import http.client
-import importlib
 import re
 import socket
 import ssl
@@ -19,44 +18,15 @@ from typing import Any
 import pytest
 import trustme
 from awscrt import checksums
-from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, ResponseStreamingError
 
 from engine.testing.aws import ACCOUNT, AwsDouble
 from engine.testing.faults import FaultKind
 from engine.testing.sigv4 import UNSIGNED_PAYLOAD, UNSIGNED_TRAILER, sign
 from engine.types import Credentials
-
-boto3: Any = importlib.import_module("boto3")  # it has no types
+from tests.unit.testing.sdk import client, refused
 
 EVERYTHING = (("*", "*"),)
-
-
-def client(
-    aws: AwsDouble, service: str, credentials: Credentials | None = None, verify: str | None = None
-) -> Any:
-    used = credentials or aws.admin.credentials
-    return boto3.client(
-        service,
-        endpoint_url=aws.endpoint,
-        region_name=aws.region,
-        aws_access_key_id=used.access_key_id,
-        aws_secret_access_key=used.secret_access_key,
-        aws_session_token=used.session_token,
-        verify=verify,
-        config=Config(
-            retries={"total_max_attempts": 1},
-            s3={"addressing_style": "path"},
-            parameter_validation=False,
-        ),
-    )
-
-
-def refused(call: Any, **arguments: Any) -> tuple[str, int]:
-    with pytest.raises(ClientError) as caught:
-        call(**arguments)
-    answer = caught.value.response
-    return answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]
 
 
 def assumed(sts: Any, arn: str, **arguments: Any) -> Credentials:

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import base64
 import http.client
-import importlib
 from datetime import timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlencode
 from xml.etree import ElementTree
 
 import pytest
-from botocore.config import Config
-from botocore.exceptions import ClientError
 
 from engine.errors import UsageError
 from engine.testing.aws import ACCOUNT, AwsDouble
 from engine.types import Credentials
-
-boto3: Any = importlib.import_module("boto3")  # it has no types
+from tests.unit.testing import sdk
+from tests.unit.testing.sdk import refused, session_of
 
 ISSUER = "https://oidc.example/id/1"
 SUBJECT = "system:serviceaccount:jobs:etl"
@@ -27,38 +23,8 @@ EVERYTHING = (("*", "*"),)
 
 
 def client(aws: AwsDouble, service: str, credentials: Credentials | None = None) -> Any:
-    used = credentials or Credentials("none", "none")
-    return boto3.client(
-        service,
-        endpoint_url=aws.endpoint,
-        region_name=aws.region,
-        aws_access_key_id=used.access_key_id,
-        aws_secret_access_key=used.secret_access_key,
-        aws_session_token=used.session_token,
-        config=Config(
-            retries={"total_max_attempts": 1},
-            s3={"addressing_style": "path"},
-            parameter_validation=False,
-        ),
-    )
-
-
-def refused(call: Any, **arguments: Any) -> tuple[str, int]:
-    with pytest.raises(ClientError) as caught:
-        call(**arguments)
-    answer = caught.value.response
-    return answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]
-
-
-def session_of(answer: Any) -> Credentials:
-    reply = answer["Credentials"]
-    return Credentials(
-        access_key_id=reply["AccessKeyId"],
-        secret_access_key=reply["SecretAccessKey"],
-        session_token=reply["SessionToken"],
-        expires_at=reply["Expiration"],
-        issued_at=parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]),
-    )
+    """Of nobody, if not said otherwise: these calls are not signed."""
+    return sdk.client(aws, service, credentials or Credentials("none", "none"))
 
 
 @pytest.fixture

@@ -5,64 +5,23 @@ boto3 is the client: what AWS's own client accepts as AWS is near enough to it.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 from datetime import timedelta
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from engine.errors import UsageError
 from engine.testing.aws import ACCOUNT, AwsDouble
 from engine.testing.gate_log import RequestLog
 from engine.types import Credentials
-
-boto3: Any = importlib.import_module("boto3")  # it has no types
+from tests.unit.testing.sdk import client, refused, session_of
 
 OTHER = "999900001111"
 EVERYTHING = (("*", "*"),)
-
-
-def client(
-    aws: AwsDouble, service: str, credentials: Credentials | None = None, region: str = ""
-) -> Any:
-    used = credentials or aws.admin.credentials
-    return boto3.client(
-        service,
-        endpoint_url=aws.endpoint,
-        region_name=region or aws.region,
-        aws_access_key_id=used.access_key_id,
-        aws_secret_access_key=used.secret_access_key,
-        aws_session_token=used.session_token,
-        config=Config(
-            retries={"total_max_attempts": 1},
-            s3={"addressing_style": "path"},
-            parameter_validation=False,
-        ),
-    )
-
-
-def refused(call: Any, **arguments: Any) -> tuple[str, int]:
-    with pytest.raises(ClientError) as caught:
-        call(**arguments)
-    answer = caught.value.response
-    return answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]
-
-
-def session_of(answer: Any) -> Credentials:
-    reply = answer["Credentials"]
-    return Credentials(
-        access_key_id=reply["AccessKeyId"],
-        secret_access_key=reply["SecretAccessKey"],
-        session_token=reply["SessionToken"],
-        expires_at=reply["Expiration"],
-        issued_at=parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]),
-    )
 
 
 def ask(caller: Any, arn: str, **more: Any) -> Any:
