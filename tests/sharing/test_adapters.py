@@ -77,11 +77,19 @@ ADAPTERS = {"boto3": _boto3, "aiobotocore": _aiobotocore, "s3fs": _s3fs, "obstor
 
 
 async def _work(shares: Shares, engine: Engine, seconds: float) -> None:
-    """All adapters at once, each in a thread, beside uploads of the engine itself."""
+    """All adapters at once, each in a thread, beside uploads of the engine itself.
+
+    At least so long, and longer for whoever was late: a package may take seconds to be imported.
+    """
     end = time.monotonic() + seconds
+    late = end + 3 * seconds
 
     def over() -> bool:
-        return time.monotonic() >= end
+        now = time.monotonic()
+        if now < end:
+            return False
+        names = (*ADAPTERS, "engine")
+        return now >= late or all(shares.seen(name).sessions > RENEWALS for name in names)
 
     async with engine:
         jobs = [
