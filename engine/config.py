@@ -32,7 +32,7 @@ class TransferConfig:
         max_concurrency: Requests under way at once over all objects; None starts at 64 for
             small objects and 16 for big ones.
         max_memory: Bytes of buffers over all objects.
-        checksum: ``crc64nvme`` or ``crc32c``.
+        checksum: ``crc64nvme``, ``crc32c``, or ``none`` for stores that refuse the headers.
     """
 
     multipart_threshold: int = DEFAULT_THRESHOLD

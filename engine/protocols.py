@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NoReturn, Protocol
 
+from engine.options import PLAIN, ObjectOptions
 from engine.types import (
     ByteRange,
     Checksum,
@@ -161,11 +162,20 @@ class ByteSink(Protocol):
 
 
 class DataPlane(Protocol):
-    """S3's data verbs: one request each, never repeated here. The plane chooses how bytes move."""
+    """S3's data verbs: one request each, never repeated here. The plane chooses how bytes move.
+
+    ``algorithm`` None sends and computes no checksum. ``options`` is what the object
+    is stored with, and what S3 wants to hear with every request.
+    """
 
     @abstractmethod
     async def put_object(
-        self, url: S3Url, source: ByteSource, algorithm: ChecksumAlgorithm
+        self,
+        url: S3Url,
+        source: ByteSource,
+        algorithm: ChecksumAlgorithm | None,
+        *,
+        options: ObjectOptions = PLAIN,
     ) -> PutReceipt: ...
 
     @abstractmethod
@@ -177,7 +187,9 @@ class DataPlane(Protocol):
         source: ByteSource,
         offset: int,
         length: int,
-        algorithm: ChecksumAlgorithm,
+        algorithm: ChecksumAlgorithm | None,
+        *,
+        options: ObjectOptions = PLAIN,
     ) -> PartReceipt: ...
 
     @abstractmethod
@@ -190,6 +202,7 @@ class DataPlane(Protocol):
         range: ByteRange | None,
         etag: str | None,
         algorithm: ChecksumAlgorithm | None,
+        options: ObjectOptions = PLAIN,
     ) -> RangeReceipt:
         """GET the object, or one range of it, into ``sink`` at ``sink_offset``.
 
@@ -204,16 +217,16 @@ class ControlPlane(Protocol):
     """S3's other verbs: one request each, never repeated here."""
 
     @abstractmethod
-    async def head_object(self, url: S3Url) -> ObjectInfo: ...
+    async def head_object(self, url: S3Url, *, options: ObjectOptions = PLAIN) -> ObjectInfo: ...
     @abstractmethod
     async def list_page(
-        self, prefix: S3Url, token: str | None
+        self, prefix: S3Url, token: str | None, *, options: ObjectOptions = PLAIN
     ) -> tuple[Sequence[ObjectInfo], str | None]:
         """One page of a listing, and the token of the next; None after the last."""
 
     @abstractmethod
     async def create_multipart_upload(
-        self, url: S3Url, algorithm: ChecksumAlgorithm
+        self, url: S3Url, algorithm: ChecksumAlgorithm | None, *, options: ObjectOptions = PLAIN
     ) -> UploadId: ...
     @abstractmethod
     async def complete_multipart_upload(
@@ -221,17 +234,25 @@ class ControlPlane(Protocol):
         url: S3Url,
         upload_id: UploadId,
         parts: Sequence[PartReceipt],
-        checksum: Checksum,
+        checksum: Checksum | None,
         size: int,
+        *,
+        options: ObjectOptions = PLAIN,
     ) -> PutReceipt: ...
     @abstractmethod
-    async def abort_multipart_upload(self, url: S3Url, upload_id: UploadId) -> None: ...
+    async def abort_multipart_upload(
+        self, url: S3Url, upload_id: UploadId, *, options: ObjectOptions = PLAIN
+    ) -> None: ...
     @abstractmethod
-    async def list_parts(self, url: S3Url, upload_id: UploadId) -> Sequence[int]:
+    async def list_parts(
+        self, url: S3Url, upload_id: UploadId, *, options: ObjectOptions = PLAIN
+    ) -> Sequence[int]:
         """Numbers of the parts that S3 holds; empty once the upload is gone."""
 
     @abstractmethod
-    async def delete_objects(self, urls: Sequence[S3Url]) -> None: ...
+    async def delete_objects(
+        self, urls: Sequence[S3Url], *, options: ObjectOptions = PLAIN
+    ) -> None: ...
     @abstractmethod
     async def aclose(self) -> None: ...
 

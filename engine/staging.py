@@ -36,5 +36,7 @@ class EngineStage(Stage):
         if not urls:
             return
         await self._context.retrier.run(
-            "delete objects", urls[0], lambda: self._context.control.delete_objects(urls)
+            "delete objects",
+            urls[0],
+            lambda: self._context.control.delete_objects(urls, options=self._context.options),
         )

@@ -200,14 +200,17 @@ class PutReceipt:
 
 @dataclass(frozen=True, slots=True)
 class PartReceipt:
-    """S3's acknowledgement of one part. ``crc`` is the checksum as an integer, to combine."""
+    """S3's acknowledgement of one part.
+
+    ``crc`` is the checksum as an integer, to combine; both are None where no sum was asked for.
+    """
 
     number: int
     offset: int
     size: int
     etag: str
-    checksum: Checksum
-    crc: int
+    checksum: Checksum | None
+    crc: int | None
 
 
 @dataclass(frozen=True, slots=True)

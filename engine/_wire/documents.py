@@ -57,14 +57,14 @@ def complete_document(parts: Iterable[tuple[int, str, str]], checksum_field: str
 
     Args:
         parts: Number, ETag and checksum of each, in the order of the numbers.
-        checksum_field: ``ChecksumCRC64NVME`` or its kin.
+        checksum_field: ``ChecksumCRC64NVME`` or its kin; empty where the parts have none.
     """
-    rows = "".join(
-        f"<Part><PartNumber>{number}</PartNumber><ETag>{_text(etag)}</ETag>"
-        f"<{checksum_field}>{_text(checksum)}</{checksum_field}></Part>"
-        for number, etag, checksum in parts
-    )
-    return _document("CompleteMultipartUpload", rows)
+
+    def row(number: int, etag: str, checksum: str) -> str:
+        field = f"<{checksum_field}>{_text(checksum)}</{checksum_field}>" if checksum_field else ""
+        return f"<Part><PartNumber>{number}</PartNumber><ETag>{_text(etag)}</ETag>{field}</Part>"
+
+    return _document("CompleteMultipartUpload", "".join([row(*part) for part in parts]))
 
 
 def delete_document(keys: Iterable[str]) -> bytes:

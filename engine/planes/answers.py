@@ -129,7 +129,7 @@ def check_span(
 
 
 def check_echo(
-    what: str, headers: Mapping[str, str], algorithm: ChecksumAlgorithm, value: str
+    what: str, headers: Mapping[str, str], algorithm: ChecksumAlgorithm, sent: Checksum | None
 ) -> bool:
     """Whether the store says back the checksum that was sent; False where it says none.
 
@@ -137,12 +137,12 @@ def check_echo(
         ChecksumMismatch: It says another one.
     """
     echoed = headers.get(algorithm.header)
-    if echoed is None:
+    if echoed is None or sent is None:
         return False
-    if echoed != value:
+    if echoed != sent.value:
         raise ChecksumMismatch(
             f"{what}: the store computed another {algorithm.name} than we sent",
-            sent=value,
+            sent=sent.value,
             stored=echoed[:100],
         )
     return True

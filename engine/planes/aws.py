@@ -9,6 +9,7 @@ from engine._aws.client import AnswerError, AwsClient
 from engine._wire.documents import is_writable
 from engine.config import Endpoints
 from engine.errors import S3Error
+from engine.options import PLAIN, ObjectOptions
 from engine.planes.errors import s3_error
 from engine.planes.lease_rules import is_near_expiry, judge
 from engine.protocols import ChecksumAlgorithm, ControlPlane, Lease
@@ -76,7 +77,7 @@ class AwsControlPlane(ControlPlane):
             return error.error_code
         return code
 
-    async def head_object(self, url: S3Url) -> ObjectInfo:
+    async def head_object(self, url: S3Url, *, options: ObjectOptions = PLAIN) -> ObjectInfo:
         answer = await self._call("head_object", url, Key=url.key, ChecksumMode="ENABLED")
         return ObjectInfo(
             url,
@@ -89,7 +90,7 @@ class AwsControlPlane(ControlPlane):
         )
 
     async def list_page(
-        self, prefix: S3Url, token: str | None
+        self, prefix: S3Url, token: str | None, *, options: ObjectOptions = PLAIN
     ) -> tuple[Sequence[ObjectInfo], str | None]:
         more = {} if token is None else {"ContinuationToken": token}
         answer = await self._call("list_objects_v2", prefix, Prefix=prefix.key, **more)
@@ -113,14 +114,13 @@ class AwsControlPlane(ControlPlane):
             )
         return page, str(following)
 
-    async def create_multipart_upload(self, url: S3Url, algorithm: ChecksumAlgorithm) -> UploadId:
-        answer = await self._call(
-            "create_multipart_upload",
-            url,
-            Key=url.key,
-            ChecksumAlgorithm=algorithm.name.upper(),
-            ChecksumType="FULL_OBJECT",
-        )
+    async def create_multipart_upload(
+        self, url: S3Url, algorithm: ChecksumAlgorithm | None, *, options: ObjectOptions = PLAIN
+    ) -> UploadId:
+        sums = {}
+        if algorithm is not None:
+            sums = {"ChecksumAlgorithm": algorithm.name.upper(), "ChecksumType": "FULL_OBJECT"}
+        answer = await self._call("create_multipart_upload", url, Key=url.key, **sums)
         return UploadId(answer["UploadId"])
 
     async def complete_multipart_upload(
@@ -128,31 +128,33 @@ class AwsControlPlane(ControlPlane):
         url: S3Url,
         upload_id: UploadId,
         parts: Sequence[PartReceipt],
-        checksum: Checksum,
+        checksum: Checksum | None,
         size: int,
+        *,
+        options: ObjectOptions = PLAIN,
     ) -> PutReceipt:
-        field = _FIELD_OF[checksum.algorithm]
+        sums = {}
+        if checksum is not None:
+            sums = {_FIELD_OF[checksum.algorithm]: checksum.value, "ChecksumType": "FULL_OBJECT"}
         answer = await self._call(
             "complete_multipart_upload",
             url,
             Key=url.key,
             UploadId=upload_id,
-            MultipartUpload={
-                "Parts": [
-                    {"PartNumber": part.number, "ETag": part.etag, field: part.checksum.value}
-                    for part in parts
-                ]
-            },
-            ChecksumType="FULL_OBJECT",
+            MultipartUpload={"Parts": [_part_row(part) for part in parts]},
             MpuObjectSize=size,
-            **{field: checksum.value},
+            **sums,
         )
         return PutReceipt(answer.get("ETag", ""), _checksum(answer), answer.get("VersionId"))
 
-    async def abort_multipart_upload(self, url: S3Url, upload_id: UploadId) -> None:
+    async def abort_multipart_upload(
+        self, url: S3Url, upload_id: UploadId, *, options: ObjectOptions = PLAIN
+    ) -> None:
         await self._call("abort_multipart_upload", url, Key=url.key, UploadId=upload_id)
 
-    async def list_parts(self, url: S3Url, upload_id: UploadId) -> Sequence[int]:
+    async def list_parts(
+        self, url: S3Url, upload_id: UploadId, *, options: ObjectOptions = PLAIN
+    ) -> Sequence[int]:
         try:
             answer = await self._call("list_parts", url, Key=url.key, UploadId=upload_id)
         except S3Error as error:
@@ -161,7 +163,9 @@ class AwsControlPlane(ControlPlane):
             raise
         return tuple(int(part["PartNumber"]) for part in answer.get("Parts", ()))
 
-    async def delete_objects(self, urls: Sequence[S3Url]) -> None:
+    async def delete_objects(
+        self, urls: Sequence[S3Url], *, options: ObjectOptions = PLAIN
+    ) -> None:
         # A key that XML cannot write goes alone, in a request of its own.
         for url in urls:
             if not is_writable(url.key):
@@ -185,6 +189,13 @@ class AwsControlPlane(ControlPlane):
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+
+def _part_row(part: PartReceipt) -> dict[str, Any]:
+    row: dict[str, Any] = {"PartNumber": part.number, "ETag": part.etag}
+    if part.checksum is not None:
+        row[_FIELD_OF[part.checksum.algorithm]] = part.checksum.value
+    return row
 
 
 def _checksum(answer: Any) -> Checksum | None:

@@ -20,9 +20,10 @@ from engine._wire.connection import Connection
 from engine._wire.endpoint import Target, locate
 from engine._wire.http11 import build_request
 from engine._wire.pool import MAX_CONNECTIONS, MAX_SMALL_BODY, ConnectionPool, Response
-from engine._wire.sigv4 import UNSIGNED_PAYLOAD, Signer
+from engine._wire.sigv4 import UNSIGNED_PAYLOAD, Signer, encode_query
 from engine.config import Endpoints
 from engine.errors import ConnectionFailed, EngineError, ProtocolError, S3Error
+from engine.options import ObjectOptions
 from engine.planes.answers import date_of, refusal
 from engine.planes.lease_rules import judge
 from engine.protocols import Clock, Lease
@@ -50,7 +51,7 @@ class Call:
     method: str
     target: Target
     query: str = ""
-    signed: Mapping[str, str] = field(default_factory=dict)
+    signed: dict[str, str] = field(default_factory=dict)
     plain: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
     credentials: Credentials | None = None
@@ -216,3 +217,10 @@ def naming(call: Call) -> Iterator[None]:
             raise
         headline = f"{call.operation} of {call.url}: {error.headline}"
         raise type(error)(headline, fix=error.fix, **error.facts) from error
+
+
+def version_query(options: ObjectOptions) -> str:
+    """The query that reads one version; empty for the current one."""
+    if options.version_id is None:
+        return ""
+    return encode_query([("versionId", options.version_id)])

@@ -21,8 +21,9 @@ from engine._wire.pool import MAX_CONNECTIONS, PoolStatistics, Response
 from engine._wire.sigv4 import encode_query
 from engine.config import Endpoints
 from engine.errors import ProtocolError
+from engine.options import PLAIN, ObjectOptions
 from engine.planes.answers import check_echo, check_etag, check_span, etag_of, object_info
-from engine.planes.exchange import Call, Exchanges, naming
+from engine.planes.exchange import Call, Exchanges, naming, version_query
 from engine.protocols import ByteSink, ByteSource, ChecksumAlgorithm, Clock, DataPlane, Lease
 from engine.threads import ThreadDoor
 from engine.types import (
@@ -86,7 +87,12 @@ class WirePlane(DataPlane):
         self._bytes_sent = self._bytes_received = 0
 
     async def put_object(
-        self, url: S3Url, source: ByteSource, algorithm: ChecksumAlgorithm
+        self,
+        url: S3Url,
+        source: ByteSource,
+        algorithm: ChecksumAlgorithm | None,
+        *,
+        options: ObjectOptions = PLAIN,
     ) -> PutReceipt:
         """PUT the whole source as one object.
 
@@ -97,9 +103,13 @@ class WirePlane(DataPlane):
             SourceChanged: The source became shorter.
         """
         call = self.exchanges.call("put object", url, "PUT")
-        headers, crc, echoed = await self._upload(call, source, 0, source.size, algorithm)
-        checksum = Checksum(algorithm.name, algorithm.encode(crc)) if echoed else None
-        return PutReceipt(etag_of(url, headers), checksum, headers.get("x-amz-version-id"))
+        call.signed = options.for_put()
+        headers, _, checksum, echoed = await self._upload(call, source, 0, source.size, algorithm)
+        return PutReceipt(
+            etag_of(url, headers),
+            checksum if echoed else None,
+            headers.get("x-amz-version-id"),
+        )
 
     async def upload_part(
         self,
@@ -109,7 +119,9 @@ class WirePlane(DataPlane):
         source: ByteSource,
         offset: int,
         length: int,
-        algorithm: ChecksumAlgorithm,
+        algorithm: ChecksumAlgorithm | None,
+        *,
+        options: ObjectOptions = PLAIN,
     ) -> PartReceipt:
         """PUT ``length`` bytes of the source from ``offset`` as part ``number``.
 
@@ -121,13 +133,14 @@ class WirePlane(DataPlane):
         """
         query = encode_query([("partNumber", str(number)), ("uploadId", upload_id)])
         call = self.exchanges.call("upload part", url, "PUT", query)
-        headers, crc, _ = await self._upload(call, source, offset, length, algorithm)
+        call.signed = options.for_part()
+        headers, crc, checksum, _ = await self._upload(call, source, offset, length, algorithm)
         return PartReceipt(
             number=number,
             offset=offset,
             size=length,
             etag=etag_of(url, headers),
-            checksum=Checksum(algorithm.name, algorithm.encode(crc)),
+            checksum=checksum,
             crc=crc,
         )
 
@@ -140,6 +153,7 @@ class WirePlane(DataPlane):
         range: ByteRange | None,
         etag: str | None,
         algorithm: ChecksumAlgorithm | None,
+        options: ObjectOptions = PLAIN,
     ) -> RangeReceipt:
         """GET the object, or one range of it, into ``sink`` at ``sink_offset``.
 
@@ -157,9 +171,9 @@ class WirePlane(DataPlane):
         plain = {"range": range.header} if range else {}
         if etag is not None:
             plain["if-match"] = etag
-        call = self.exchanges.call("get object", url, "GET")
+        call = self.exchanges.call("get object", url, "GET", version_query(options))
         call.plain = plain
-        call.signed = {"x-amz-checksum-mode": "ENABLED"}
+        call.signed = {"x-amz-checksum-mode": "ENABLED", **options.for_part()}
 
         async def send(connection: Connection) -> None:
             connection.begin_send(memoryview(b""), await self.exchanges.signed_head(call))
@@ -205,20 +219,27 @@ class WirePlane(DataPlane):
         source: ByteSource,
         offset: int,
         length: int,
-        algorithm: ChecksumAlgorithm,
-    ) -> tuple[Mapping[str, str], int, bool]:
-        """Sum, send, check; returns the answer's fields, the CRC, and whether S3 echoed it."""
+        algorithm: ChecksumAlgorithm | None,
+    ) -> tuple[Mapping[str, str], int | None, Checksum | None, bool]:
+        """Sum, send, check; returns the answer's fields, the sum, and whether S3 echoed it."""
         held = source.memory[offset : offset + length] if source.memory is not None else None
         with naming(call), self._pieces.lend(0 if held is not None else length) as buffers:
-            if held is not None and length <= INLINE_SUM:
-                crc = algorithm.update(held)
-            else:
-                crc = await self._threads.run(_sum, source, offset, length, algorithm, buffers[0])
-            value = algorithm.encode(crc)
-            call.signed = {
-                algorithm.header: value,
-                "x-amz-sdk-checksum-algorithm": algorithm.name.upper(),
-            }
+            crc = checksum = None
+            if algorithm is not None:
+                if held is not None and length <= INLINE_SUM:
+                    crc = algorithm.update(held)
+                else:
+                    crc = await self._threads.run(
+                        _sum, source, offset, length, algorithm, buffers[0]
+                    )
+                checksum = Checksum(algorithm.name, algorithm.encode(crc))
+                call.signed = {
+                    **call.signed,
+                    algorithm.header: checksum.value,
+                    "x-amz-sdk-checksum-algorithm": algorithm.name.upper(),
+                }
+            elif held is None and length <= len(buffers[0]):
+                await self._threads.run(source.read_into, offset, buffers[0][:length])
             call.plain = {"content-length": str(length)}
 
             async def send(connection: Connection) -> None:
@@ -240,9 +261,11 @@ class WirePlane(DataPlane):
                 await response.read_small()
             headers = response.head.headers
             etag_of(call.url, headers)
-            echoed = check_echo(f"{call.operation} of {call.url}", headers, algorithm, value)
+            echoed = algorithm is not None and check_echo(
+                f"{call.operation} of {call.url}", headers, algorithm, checksum
+            )
         self._bytes_sent += length
-        return headers, crc, echoed
+        return headers, crc, checksum, echoed
 
     async def _send(
         self,
@@ -256,7 +279,7 @@ class WirePlane(DataPlane):
         current, other = buffers
         size = min(length, len(current))
         if length > size and source.descriptor is not None and connection.sends_files:
-            # Its pages are in the cache since it was summed.
+            # With a checksum its pages are in the cache since it was summed.
             connection.begin_send_file(head, source.descriptor, offset, length)
             await connection.sent()
             if connection.file_was_short:

@@ -24,9 +24,10 @@ from engine._wire.sigv4 import encode_query
 from engine._wire.xml import parse_error
 from engine.config import Endpoints
 from engine.errors import ProtocolError, S3Error
+from engine.options import PLAIN, ObjectOptions
 from engine.planes.answers import checksum_of, object_info
 from engine.planes.errors import s3_error
-from engine.planes.exchange import Answer, Call, Exchanges
+from engine.planes.exchange import Answer, Call, Exchanges, version_query
 from engine.planes.lease_rules import is_near_expiry
 from engine.planes.wire import WirePlane
 from engine.protocols import ChecksumAlgorithm, Clock, ControlPlane, DataPlane, Lease
@@ -69,22 +70,22 @@ class WireControlPlane(ControlPlane):
             )
         self._complete_seconds = endpoints.timeouts.complete
 
-    async def head_object(self, url: S3Url) -> ObjectInfo:
+    async def head_object(self, url: S3Url, *, options: ObjectOptions = PLAIN) -> ObjectInfo:
         """https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html"""
-        call = self._exchanges.call("head object", url, "HEAD")
-        call.signed = {"x-amz-checksum-mode": "ENABLED"}
+        call = self._exchanges.call("head object", url, "HEAD", version_query(options))
+        call.signed = {"x-amz-checksum-mode": "ENABLED", **options.for_part()}
         try:
             answer = await self._exchanges.small(call)
         except S3Error as error:
             if error.s3_code not in ("400", "404"):
                 raise
-            raise await self._behind_bare(call, error) from None
+            raise await self._behind_bare(call, error, options) from None
         length = answer.headers.get("content-length", "")
         if not (length.isascii() and length.isdigit()):
             raise ProtocolError(f"an answer without a length for {url}")
         return object_info(url, answer.headers, int(length))
 
-    async def _behind_bare(self, call: Call, bare: S3Error) -> Exception:
+    async def _behind_bare(self, call: Call, bare: S3Error, options: ObjectOptions) -> Exception:
         """An answer to HEAD has no body, and so no code: near the end of the lease a 400 means
         "expired"; else the same is asked by GET, whose error has one."""
         held = call.credentials
@@ -92,7 +93,8 @@ class WireControlPlane(ControlPlane):
         if bare.status == 400 and held is not None and is_near_expiry(lease, held):
             error = s3_error(call.operation, call.url, code="ExpiredToken", status=400)
             return await self._exchanges.judged(call, error, {})
-        probe = self._exchanges.call("head object", call.url, "GET")
+        probe = self._exchanges.call("head object", call.url, "GET", version_query(options))
+        probe.signed = options.for_part()
         probe.plain = {"range": "bytes=0-0"}
         try:
             await self._exchanges.small(probe)
@@ -103,7 +105,7 @@ class WireControlPlane(ControlPlane):
         return bare
 
     async def list_page(
-        self, prefix: S3Url, token: str | None
+        self, prefix: S3Url, token: str | None, *, options: ObjectOptions = PLAIN
     ) -> tuple[Sequence[ObjectInfo], str | None]:
         """https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html"""
         query = [("encoding-type", "url"), ("list-type", "2"), ("prefix", prefix.key)]
@@ -111,6 +113,7 @@ class WireControlPlane(ControlPlane):
             query.append(("continuation-token", token))
         bucket = S3Url(prefix.bucket)
         call = self._exchanges.call("list objects", bucket, "GET", encode_query(query))
+        call.signed = options.for_bucket()
         answer = await self._exchanges.small(call, limit=MAX_LISTING)
         document = _read(call, answer, "ListBucketResult", "Contents")
         encoded = document.values.get("EncodingType") == "url"
@@ -126,14 +129,18 @@ class WireControlPlane(ControlPlane):
             )
         return page, following
 
-    async def create_multipart_upload(self, url: S3Url, algorithm: ChecksumAlgorithm) -> UploadId:
+    async def create_multipart_upload(
+        self, url: S3Url, algorithm: ChecksumAlgorithm | None, *, options: ObjectOptions = PLAIN
+    ) -> UploadId:
         """https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateMultipartUpload.html"""
         call = self._exchanges.call("create multipart upload", url, "POST", "uploads=")
         call.body = b""
-        call.signed = {
-            "x-amz-checksum-algorithm": algorithm.name.upper(),
-            "x-amz-checksum-type": "FULL_OBJECT",
-        }
+        call.signed = options.for_create()
+        if algorithm is not None:
+            call.signed |= {
+                "x-amz-checksum-algorithm": algorithm.name.upper(),
+                "x-amz-checksum-type": "FULL_OBJECT",
+            }
         answer = await self._exchanges.small(call)
         document = _read(call, answer, "InitiateMultipartUploadResult")
         upload_id = document.values.get("UploadId", "")
@@ -146,8 +153,10 @@ class WireControlPlane(ControlPlane):
         url: S3Url,
         upload_id: UploadId,
         parts: Sequence[PartReceipt],
-        checksum: Checksum,
+        checksum: Checksum | None,
         size: int,
+        *,
+        options: ObjectOptions = PLAIN,
     ) -> PutReceipt:
         """https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
 
@@ -155,15 +164,19 @@ class WireControlPlane(ControlPlane):
         """
         query = encode_query([("uploadId", upload_id)])
         call = self._exchanges.call("complete multipart upload", url, "POST", query)
-        name = checksum.algorithm
-        rows = [(part.number, part.etag, part.checksum.value) for part in parts]
-        call.body = complete_document(rows, f"Checksum{name.upper()}")
+        name = checksum.algorithm if checksum is not None else ""
+        rows = [(part.number, part.etag, _value_of(part)) for part in parts]
+        call.body = complete_document(rows, f"Checksum{name.upper()}" if name else "")
         call.signed = {
             "content-type": "application/xml",
-            f"x-amz-checksum-{name}": checksum.value,
-            "x-amz-checksum-type": "FULL_OBJECT",
             "x-amz-mp-object-size": str(size),
+            **options.for_complete(),
         }
+        if checksum is not None:
+            call.signed |= {
+                f"x-amz-checksum-{name}": checksum.value,
+                "x-amz-checksum-type": "FULL_OBJECT",
+            }
         answer = await self._exchanges.small(
             call, repeatable=False, patience=self._complete_seconds
         )
@@ -174,20 +187,25 @@ class WireControlPlane(ControlPlane):
             answer.headers.get("x-amz-version-id"),
         )
 
-    async def abort_multipart_upload(self, url: S3Url, upload_id: UploadId) -> None:
+    async def abort_multipart_upload(
+        self, url: S3Url, upload_id: UploadId, *, options: ObjectOptions = PLAIN
+    ) -> None:
         """https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html"""
         query = encode_query([("uploadId", upload_id)])
-        await self._exchanges.small(
-            self._exchanges.call("abort multipart upload", url, "DELETE", query)
-        )
+        call = self._exchanges.call("abort multipart upload", url, "DELETE", query)
+        call.signed = options.for_bucket()
+        await self._exchanges.small(call)
 
-    async def list_parts(self, url: S3Url, upload_id: UploadId) -> Sequence[int]:
+    async def list_parts(
+        self, url: S3Url, upload_id: UploadId, *, options: ObjectOptions = PLAIN
+    ) -> Sequence[int]:
         """https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListParts.html"""
         numbers: list[int] = []
         marker = "0"
         for _ in range(_MAX_PARTS_PAGES):
             query = [("part-number-marker", marker), ("uploadId", upload_id)]
             call = self._exchanges.call("list parts", url, "GET", encode_query(query))
+            call.signed = options.for_part()
             try:
                 answer = await self._exchanges.small(call, limit=MAX_PARTS_PAGE)
             except S3Error as error:
@@ -202,18 +220,22 @@ class WireControlPlane(ControlPlane):
             marker = following
         raise ProtocolError(f"the list of the parts of {url} does not end")
 
-    async def delete_objects(self, urls: Sequence[S3Url]) -> None:
+    async def delete_objects(
+        self, urls: Sequence[S3Url], *, options: ObjectOptions = PLAIN
+    ) -> None:
         """https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
         assert len({url.bucket for url in urls}) <= 1
         # A key that XML cannot write goes alone, in a request of its own.
         for url in urls:
             if not is_writable(url.key):
-                await self._exchanges.small(self._exchanges.call("delete object", url, "DELETE"))
+                call = self._exchanges.call("delete object", url, "DELETE")
+                call.signed = options.for_bucket()
+                await self._exchanges.small(call)
         rest = [url for url in urls if is_writable(url.key)]
         for start in range(0, len(rest), MAX_DELETE):
-            await self._delete_page(rest[start : start + MAX_DELETE])
+            await self._delete_page(rest[start : start + MAX_DELETE], options)
 
-    async def _delete_page(self, urls: Sequence[S3Url]) -> None:
+    async def _delete_page(self, urls: Sequence[S3Url], options: ObjectOptions) -> None:
         bucket = S3Url(urls[0].bucket)
         call = self._exchanges.call("delete objects", bucket, "POST", "delete=")
         call.body = delete_document(url.key for url in urls)
@@ -222,6 +244,7 @@ class WireControlPlane(ControlPlane):
             "content-type": "application/xml",
             # S3 insists on a sum; this is the one that every store knows.
             "content-md5": base64.b64encode(digest).decode(),
+            **options.for_bucket(),
         }
         answer = await self._exchanges.small(call, limit=MAX_LISTING)
         document = await self._read_late(call, answer, "DeleteResult", "Error")
@@ -282,6 +305,10 @@ def _listed(bucket: str, row: Mapping[str, str], encoded: bool) -> ObjectInfo:
         etag=row.get("ETag", ""),
         last_modified=_instant(row.get("LastModified", "")),
     )
+
+
+def _value_of(part: PartReceipt) -> str:
+    return part.checksum.value if part.checksum is not None else ""
 
 
 def _number(text: str) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from engine.config import TransferConfig
 from engine.events import Emit
+from engine.options import PLAIN, ObjectOptions
 from engine.protocols import Clock, ControlPlane, DataPlane, Lease
 from engine.retry import Retrier
 from engine.threads import ThreadDoor
@@ -25,3 +26,4 @@ class TransferContext:
     clock: Clock
     emit: Emit
     lease: Lease | None = None
+    options: ObjectOptions = PLAIN

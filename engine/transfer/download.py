@@ -13,7 +13,7 @@ from pathlib import Path
 from engine.errors import ChecksumMismatch, ObjectChanged
 from engine.events import BytesMoved, ObjectDone, PartDone
 from engine.protocols import ByteSink, ChecksumAlgorithm
-from engine.transfer.checksums import CHECKSUMS
+from engine.transfer.checksums import CHECKSUMS, NONE, chosen
 from engine.transfer.context import TransferContext
 from engine.transfer.files import partial_file, publish, write_file
 from engine.transfer.parts import Part, PartPlan, plan_ranges
@@ -77,7 +77,7 @@ async def head(url: S3Url, context: TransferContext) -> ObjectInfo:
 
     async def ask() -> ObjectInfo:
         async with context.limiter.slot(big=False, size=0):
-            return await context.control.head_object(url)
+            return await context.control.head_object(url, options=context.options)
 
     info, _ = await context.retrier.run("head object", url, ask)
     return info
@@ -88,7 +88,7 @@ async def fetch_range(
     sink: ByteSink,
     sink_offset: int,
     part: Part | None,
-    algorithm: ChecksumAlgorithm,
+    algorithm: ChecksumAlgorithm | None,
     context: TransferContext,
 ) -> RangeReceipt:
     """One range (None: the whole object) into ``sink``, repeated until it is whole."""
@@ -103,6 +103,7 @@ async def fetch_range(
                 range=part.range if part is not None else None,
                 etag=info.etag or None,
                 algorithm=algorithm,
+                options=context.options,
             )
 
     receipt, attempts = await context.retrier.run("get object", info.url, get)
@@ -138,6 +139,8 @@ async def _fetch_and_verify(
         stored = info.checksum
         if stored is None or not stored.full_object or stored.algorithm not in CHECKSUMS:
             return info, False
+        if algorithm is None:
+            return info, False
         if stored.algorithm != algorithm.name:
             # Small objects of a listing: which checksum S3 has was known only with the bytes.
             algorithm = CHECKSUMS.get(stored.algorithm)()
@@ -158,33 +161,36 @@ async def _fetch(
     info: ObjectInfo,
     sink: ByteSink,
     plan: PartPlan,
-    algorithm: ChecksumAlgorithm,
+    algorithm: ChecksumAlgorithm | None,
     context: TransferContext,
 ) -> tuple[int, ObjectInfo]:
-    """All bytes into ``sink``: their checksum, and what S3 says of the object."""
+    """All bytes into ``sink``: their checksum (0 without one), and what S3 says of the object."""
     if not plan.multipart:
         receipt = await fetch_range(info, sink, 0, None, algorithm, context)
         if receipt.size != info.size:
             raise ObjectChanged(
                 f"{info.url} was overwritten while it was read", s3_code="Changed", status=200
             )
-        assert receipt.crc is not None
-        return receipt.crc, receipt.object
+        return receipt.crc or 0, receipt.object
 
     async def get(part: Part) -> RangeReceipt:
         return await fetch_range(info, sink, part.offset, part, algorithm, context)
 
     receipts = await run_parts(plan.parts, get, context.config.max_parts_in_flight)
     assert sum(receipt.size for receipt in receipts) == info.size
+    if algorithm is None:
+        return 0, info
     whole = reduce(
         lambda crc, receipt: algorithm.combine(crc, receipt.crc or 0, receipt.size), receipts, 0
     )
     return whole, info
 
 
-def _algorithm_for(stored: Checksum | None, context: TransferContext) -> ChecksumAlgorithm:
+def _algorithm_for(stored: Checksum | None, context: TransferContext) -> ChecksumAlgorithm | None:
+    if context.config.checksum == NONE:
+        return None
     name = stored.algorithm if stored is not None else context.config.checksum
-    return CHECKSUMS.get(name if name in CHECKSUMS else context.config.checksum)()
+    return chosen(name if name in CHECKSUMS else context.config.checksum)
 
 
 def _sum_file(path: Path, algorithm: ChecksumAlgorithm) -> int:

@@ -20,7 +20,9 @@ async def list_objects(prefix: S3Url, context: TransferContext) -> AsyncIterator
     seen, pages, look_again = "", 0, 1  # Brent: a circle of any length is found, in one word
     while True:
         (page, following), _ = await context.retrier.run(
-            "list objects", prefix, partial(context.control.list_page, prefix, token)
+            "list objects",
+            prefix,
+            partial(context.control.list_page, prefix, token, options=context.options),
         )
         for info in page:
             yield info

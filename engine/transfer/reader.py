@@ -15,7 +15,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from engine.errors import ChecksumMismatch, EngineError
 from engine.protocols import ChecksumAlgorithm
-from engine.transfer.checksums import CHECKSUMS
+from engine.transfer.checksums import CHECKSUMS, chosen
 from engine.transfer.context import TransferContext
 from engine.transfer.download import fetch_range, head
 from engine.transfer.parts import Part
@@ -96,7 +96,7 @@ async def open_read(
         and stored.algorithm in CHECKSUMS
     )
     name = stored.algorithm if verifiable and stored is not None else context.config.checksum
-    algorithm = CHECKSUMS.get(name)()
+    algorithm = chosen(name)
     # A quarter of the memory for one stream; one piece is in the reader's hand, one waits.
     ahead = min(context.config.max_parts_in_flight, context.config.max_memory // 4 // PIECE_SIZE)
     send, receive = anyio.create_memory_object_stream[_Piece](max(0, ahead - 2))
@@ -117,7 +117,7 @@ async def _fetch_ahead(
     info: ObjectInfo,
     span: ByteRange | None,
     send: MemoryObjectSendStream[_Piece],
-    algorithm: ChecksumAlgorithm,
+    algorithm: ChecksumAlgorithm | None,
     context: TransferContext,
     tasks: anyio.abc.TaskGroup,
 ) -> None:

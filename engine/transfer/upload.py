@@ -23,7 +23,7 @@ from engine.errors import (
 )
 from engine.events import BytesMoved, ObjectDone, PartDone, UploadLeft
 from engine.protocols import ByteSource, ChecksumAlgorithm
-from engine.transfer.checksums import CHECKSUMS
+from engine.transfer.checksums import chosen
 from engine.transfer.context import TransferContext
 from engine.transfer.parts import Part, PartPlan, plan_parts
 from engine.transfer.workers import run_parts
@@ -44,7 +44,7 @@ async def upload(source: ByteSource, url: S3Url, context: TransferContext) -> Tr
         TransferError: The object was not written; an object that was there before is unchanged.
     """
     started = context.clock.monotonic()
-    algorithm = CHECKSUMS.get(context.config.checksum)()
+    algorithm = chosen(context.config.checksum)
     plan = plan_parts(source.size, context.config)
     if plan.multipart:
         receipt = await _upload_in_parts(source, url, plan, algorithm, context)
@@ -65,11 +65,11 @@ async def upload(source: ByteSource, url: S3Url, context: TransferContext) -> Tr
 
 
 async def _upload_whole(
-    source: ByteSource, url: S3Url, algorithm: ChecksumAlgorithm, context: TransferContext
+    source: ByteSource, url: S3Url, algorithm: ChecksumAlgorithm | None, context: TransferContext
 ) -> PutReceipt:
     async def put() -> PutReceipt:
         async with context.limiter.slot(big=False, size=source.size):
-            return await context.data.put_object(url, source, algorithm)
+            return await context.data.put_object(url, source, algorithm, options=context.options)
 
     receipt, attempts = await context.retrier.run("put object", url, put)
     context.emit(PartDone(url, None, attempts))
@@ -81,7 +81,7 @@ async def _upload_in_parts(
     source: ByteSource,
     url: S3Url,
     plan: PartPlan,
-    algorithm: ChecksumAlgorithm,
+    algorithm: ChecksumAlgorithm | None,
     context: TransferContext,
 ) -> PutReceipt:
     upload_id = await _create(url, algorithm, context)
@@ -99,7 +99,9 @@ async def _upload_in_parts(
         raise
 
 
-async def _create(url: S3Url, algorithm: ChecksumAlgorithm, context: TransferContext) -> UploadId:
+async def _create(
+    url: S3Url, algorithm: ChecksumAlgorithm | None, context: TransferContext
+) -> UploadId:
     """Shielded for a while: an upload whose id came too late would be nobody's."""
     if context.lease is not None:
         await context.lease.ready()  # may take a minute, and there is nothing yet to be lost
@@ -107,7 +109,9 @@ async def _create(url: S3Url, algorithm: ChecksumAlgorithm, context: TransferCon
         upload_id, _ = await context.retrier.run(
             "create multipart upload",
             url,
-            lambda: context.control.create_multipart_upload(url, algorithm),
+            lambda: context.control.create_multipart_upload(
+                url, algorithm, options=context.options
+            ),
         )
         return upload_id
     raise ConnectionFailed(f"create multipart upload of {url} took over {ABORT_SECONDS:.0f} s")
@@ -118,13 +122,20 @@ async def _send_part(
     url: S3Url,
     upload_id: UploadId,
     part: Part,
-    algorithm: ChecksumAlgorithm,
+    algorithm: ChecksumAlgorithm | None,
     context: TransferContext,
 ) -> PartReceipt:
     async def send() -> PartReceipt:
         async with context.limiter.slot(big=True, size=part.length):
             return await context.data.upload_part(
-                url, upload_id, part.number, source, part.offset, part.length, algorithm
+                url,
+                upload_id,
+                part.number,
+                source,
+                part.offset,
+                part.length,
+                algorithm,
+                options=context.options,
             )
 
     receipt, attempts = await context.retrier.run("upload part", url, send)
@@ -138,16 +149,11 @@ async def _complete(
     upload_id: UploadId,
     receipts: Sequence[PartReceipt],
     size: int,
-    algorithm: ChecksumAlgorithm,
+    algorithm: ChecksumAlgorithm | None,
     context: TransferContext,
 ) -> PutReceipt:
     assert sum(part.size for part in receipts) == size
-    whole = reduce(
-        lambda crc, part: algorithm.combine(crc, part.crc, part.size),
-        receipts[1:],
-        receipts[0].crc,
-    )
-    checksum = Checksum(algorithm.name, algorithm.encode(whole))
+    checksum = _whole_checksum(receipts, algorithm) if algorithm is not None else None
     tries = 0
 
     async def complete() -> PutReceipt:
@@ -155,7 +161,7 @@ async def _complete(
         tries += 1
         try:
             return await context.control.complete_multipart_upload(
-                url, upload_id, receipts, checksum, size
+                url, upload_id, receipts, checksum, size, options=context.options
             )
         except NotFound as error:
             # The answer to an earlier try was lost, and that try had worked.
@@ -167,7 +173,8 @@ async def _complete(
     if not receipt.etag.strip('"'):
         receipt = await _look_up(url, receipt, size, context)
     if (
-        receipt.checksum is not None
+        checksum is not None
+        and receipt.checksum is not None
         and receipt.checksum.full_object
         and receipt.checksum != checksum
     ):
@@ -178,13 +185,20 @@ async def _complete(
     return receipt
 
 
+def _whole_checksum(receipts: Sequence[PartReceipt], algorithm: ChecksumAlgorithm) -> Checksum:
+    whole = reduce(lambda crc, part: algorithm.combine(crc, part.crc or 0, part.size), receipts, 0)
+    return Checksum(algorithm.name, algorithm.encode(whole))
+
+
 async def _look_up(
     url: S3Url, receipt: PutReceipt, size: int, context: TransferContext
 ) -> PutReceipt:
     """Ceph answers Complete with an empty ETag; HEAD has it, and the size to compare."""
     try:
         info, _ = await context.retrier.run(
-            "head object", url, lambda: context.control.head_object(url)
+            "head object",
+            url,
+            lambda: context.control.head_object(url, options=context.options),
         )
     except AccessDenied:
         return receipt  # a role that may write and not read: Complete has said that it is done
@@ -200,15 +214,15 @@ async def _look_up(
 
 async def _settle(
     url: S3Url,
-    checksum: Checksum,
+    checksum: Checksum | None,
     receipts: Sequence[PartReceipt],
     error: NotFound,
     context: TransferContext,
 ) -> PutReceipt:
     """Did a Complete whose answer was lost make this object? By size and full-object checksum, or
     by the ETag of exactly these parts where the store keeps no such checksum."""
-    info = await context.control.head_object(url)
-    comparable = info.checksum is not None and info.checksum.full_object
+    info = await context.control.head_object(url, options=context.options)
+    comparable = checksum is not None and info.checksum is not None and info.checksum.full_object
     same = info.checksum == checksum if comparable else info.etag == _etag_of(receipts)
     if info.size == sum(part.size for part in receipts) and same:
         return PutReceipt(info.etag, info.checksum, info.version_id)
@@ -246,13 +260,17 @@ async def _abort_until_empty(url: S3Url, upload_id: UploadId, context: TransferC
             await context.retrier.run(
                 "abort multipart upload",
                 url,
-                lambda: context.control.abort_multipart_upload(url, upload_id),
+                lambda: context.control.abort_multipart_upload(
+                    url, upload_id, options=context.options
+                ),
             )
         except NotFound:
             return
         try:
             parts, _ = await context.retrier.run(
-                "list parts", url, lambda: context.control.list_parts(url, upload_id)
+                "list parts",
+                url,
+                lambda: context.control.list_parts(url, upload_id, options=context.options),
             )
         except AccessDenied:
             return  # the abort was accepted, and looking again is not allowed

@@ -15,4 +15,12 @@ CHECKSUMS: Registry[type[ChecksumAlgorithm]] = Registry(
     },
 )
 
-__all__ = ["CHECKSUMS"]
+NONE = "none"
+"""In a configuration: no checksum is computed, sent or compared."""
+
+__all__ = ["CHECKSUMS", "NONE", "chosen"]
+
+
+def chosen(name: str) -> ChecksumAlgorithm | None:
+    """The algorithm of that name; None for ``none``. Raises UsageError for an unknown one."""
+    return None if name == NONE else CHECKSUMS.get(name)()

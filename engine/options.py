@@ -1,0 +1,229 @@
+"""ObjectOptions: what an object is stored with, and what S3 wants to hear with a request. PURE.
+
+What lives here: values, their checks, and the header fields that they become. What must not:
+sizes and limits (``config``), requests.
+
+Which request takes which field: https://docs.aws.amazon.com/AmazonS3/latest/API/, the pages of
+PutObject, CreateMultipartUpload, UploadPart, CompleteMultipartUpload, GetObject, HeadObject and
+CopyObject.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NoReturn, Self
+from urllib.parse import urlencode
+
+from engine.errors import UsageError
+from engine.types import not_pickled
+
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
+MAX_METADATA = 2_048
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
+MAX_TAGS = 10
+CUSTOMER_KEY_BYTES = 32
+ENCRYPTIONS = ("AES256", "aws:kms", "aws:kms:dsse")
+
+_ACCOUNT = re.compile(r"[0-9]{12}")
+_META_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_SSE = "x-amz-server-side-encryption"
+_COPY_SOURCE = "x-amz-copy-source-server-side-encryption-customer-"
+
+
+@dataclass(frozen=True, slots=True)
+class Encryption:
+    """Encryption at rest with a key that AWS holds.
+
+    Attributes:
+        algorithm: ``AES256`` (SSE-S3), ``aws:kms`` or ``aws:kms:dsse``.
+        key_id: Id, alias or ARN of the KMS key; None for the account's own.
+        context: Encryption context of KMS; it is logged by CloudTrail, so no secret.
+        bucket_key: Whether S3 may use a key of the bucket for less calls to KMS; None as the
+            bucket says.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/serv-side-encryption.html
+    """
+
+    algorithm: str = "AES256"
+    key_id: str | None = None
+    context: Mapping[str, str] = field(default_factory=dict)
+    bucket_key: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.algorithm not in ENCRYPTIONS:
+            raise UsageError(
+                f"unknown encryption {self.algorithm!r}", fix=f"One of {', '.join(ENCRYPTIONS)}"
+            )
+        if self.algorithm == "AES256" and (self.key_id or self.context or self.bucket_key):
+            raise UsageError(
+                "a KMS key, context or bucket key goes with aws:kms only",
+                fix="Write the encryption as aws:kms",
+            )
+
+    def headers(self) -> dict[str, str]:
+        found = {_SSE: self.algorithm}
+        if self.key_id is not None:
+            found[f"{_SSE}-aws-kms-key-id"] = self.key_id
+        if self.context:
+            text = json.dumps(dict(self.context), separators=(",", ":"), sort_keys=True)
+            found[f"{_SSE}-context"] = base64.b64encode(text.encode()).decode()
+        if self.bucket_key is not None:
+            found[f"{_SSE}-bucket-key-enabled"] = "true" if self.bucket_key else "false"
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerKey:
+    """A key of the customer's own (SSE-C): S3 encrypts with it and does not keep it.
+
+    It goes along with every request, so it is sent over https only.
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/ServerSideEncryptionCustomerKeys.html
+    """
+
+    key: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.key) != CUSTOMER_KEY_BYTES:
+            raise UsageError(
+                f"a customer key has {len(self.key)} bytes", fix=f"AES-256: {CUSTOMER_KEY_BYTES}"
+            )
+
+    def headers(self, *, of_copy_source: bool = False) -> dict[str, str]:
+        prefix = _COPY_SOURCE if of_copy_source else f"{_SSE}-customer-"
+        digest = hashlib.md5(self.key, usedforsecurity=False).digest()
+        return {
+            f"{prefix}algorithm": "AES256",
+            f"{prefix}key": base64.b64encode(self.key).decode(),
+            f"{prefix}key-md5": base64.b64encode(digest).decode(),
+        }
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(not_pickled("CustomerKey"))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectOptions:
+    """How objects are written and read, beyond their bytes. All of it is optional.
+
+    Attributes:
+        content_type: Of the object; S3's own default is ``binary/octet-stream``.
+        storage_class: As S3 names it (``STANDARD_IA``, ``GLACIER_IR``, ...).
+        metadata: User metadata, names without ``x-amz-meta-``.
+        tags: Object tags.
+        encryption: Encryption at rest with a key that AWS holds.
+        customer_key: SSE-C instead; the same key is needed to read. https only.
+        expected_bucket_owner: Account id; S3 refuses every request if the bucket has another.
+        requester_pays: The caller pays for requests and bytes of a bucket that wants it so.
+        if_none_match: Write only where no object is; else ObjectExists.
+        if_match: Write only over the object with this ETag; else ObjectChanged.
+        version_id: Read this version.
+        raw_encrypted: Read objects that a client encrypted as the bytes they are.
+        preserve_mtime: Store a file's modification time in its metadata and set it on download.
+    """
+
+    content_type: str | None = None
+    cache_control: str | None = None
+    content_disposition: str | None = None
+    content_encoding: str | None = None
+    content_language: str | None = None
+    storage_class: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    encryption: Encryption | None = None
+    customer_key: CustomerKey | None = None
+    expected_bucket_owner: str | None = None
+    requester_pays: bool = False
+    if_none_match: bool = False
+    if_match: str | None = None
+    version_id: str | None = None
+    raw_encrypted: bool = False
+    preserve_mtime: bool = False
+
+    def __post_init__(self) -> None:
+        if self.encryption is not None and self.customer_key is not None:
+            raise UsageError("one of encryption and customer_key, not both")
+        if self.if_none_match and self.if_match is not None:
+            raise UsageError("one of if_none_match and if_match, not both")
+        if self.expected_bucket_owner and not _ACCOUNT.fullmatch(self.expected_bucket_owner):
+            raise UsageError(
+                f"not an account id: {self.expected_bucket_owner!r}", fix="Twelve digits"
+            )
+        if len(self.tags) > MAX_TAGS:
+            raise UsageError(f"{len(self.tags)} tags, S3 allows {MAX_TAGS}")
+        self._check_metadata()
+
+    def _check_metadata(self) -> None:
+        for name in self.metadata:
+            if not _META_NAME.fullmatch(name):
+                raise UsageError(f"not a name of metadata: {name!r}")
+        size = sum(len(k) + len(v.encode()) for k, v in self.metadata.items())
+        if size > MAX_METADATA:
+            raise UsageError(f"{size} bytes of metadata, S3 allows {MAX_METADATA}")
+
+    # Header fields by kind of request.
+
+    def for_put(self) -> dict[str, str]:
+        """PutObject: all that an object is stored with, and the condition."""
+        return {**self.for_create(), **self._conditions()}
+
+    def for_create(self) -> dict[str, str]:
+        """CreateMultipartUpload, CopyObject: all that an object is stored with."""
+        if self is PLAIN:
+            return {}
+        found = {name: value for name, value in self._stored() if value is not None}
+        found.update((f"x-amz-meta-{name.lower()}", text) for name, text in self.metadata.items())
+        if self.tags:
+            found["x-amz-tagging"] = urlencode(self.tags)
+        if self.encryption is not None:
+            found.update(self.encryption.headers())
+        return {**found, **self.for_part()}
+
+    def for_part(self) -> dict[str, str]:
+        """UploadPart, GetObject, HeadObject, ListParts: the customer's key, owner and payer."""
+        if self is PLAIN:
+            return {}
+        key = self.customer_key.headers() if self.customer_key is not None else {}
+        return {**key, **self.for_bucket()}
+
+    def for_complete(self) -> dict[str, str]:
+        """CompleteMultipartUpload: the condition holds at the end."""
+        return {**self.for_part(), **self._conditions()}
+
+    def for_bucket(self) -> dict[str, str]:
+        """Every other request: who owns the bucket, and who pays."""
+        found = {}
+        if self.expected_bucket_owner is not None:
+            found["x-amz-expected-bucket-owner"] = self.expected_bucket_owner
+        if self.requester_pays:
+            found["x-amz-request-payer"] = "requester"
+        return found
+
+    def _conditions(self) -> dict[str, str]:
+        if self.if_none_match:
+            return {"if-none-match": "*"}
+        return {"if-match": self.if_match} if self.if_match is not None else {}
+
+    def _stored(self) -> tuple[tuple[str, str | None], ...]:
+        return (
+            ("content-type", self.content_type),
+            ("cache-control", self.cache_control),
+            ("content-disposition", self.content_disposition),
+            ("content-encoding", self.content_encoding),
+            ("content-language", self.content_language),
+            ("x-amz-storage-class", self.storage_class),
+        )
+
+
+PLAIN = ObjectOptions()
+"""Nothing asked for. Compared by identity where a request is made, so use this one."""
