@@ -1,6 +1,6 @@
 """s3engine: S3 transfers under assumed roles that are renewed while bytes move, then Redshift.
 
-Read in this order: ``api`` (the front), ``credentials/broker``, ``transfer/upload``,
+Read in this order: ``api/engine`` (the front), ``credentials/broker``, ``transfer/upload``,
 ``redshift/load``. ``CONTRIBUTING.md`` has the map.
 
 Names are loaded at first use, so that ``import engine`` loads neither aioboto3 nor asyncpg.

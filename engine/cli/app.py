@@ -15,8 +15,8 @@ from difflib import get_close_matches
 
 import click
 
-from engine.cli.options import Stopped
 from engine.cli.output import print_error
+from engine.cli.session import Stopped
 from engine.errors import EngineError
 from engine.version import VERSION
 

@@ -11,7 +11,7 @@ from types import TracebackType
 import anyio
 import pytest
 
-from engine.cli.options import Stopped, _until_signal
+from engine.cli.session import Stopped, _until_signal
 from engine.errors import CommitUnknown, UsageError
 from engine.types import MiB
 from tests.cli.conftest import Cli, Finished, finish, running, wait_for

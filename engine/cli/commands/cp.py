@@ -10,8 +10,9 @@ import click
 
 from engine.batch import Manifest, ManifestEntry
 from engine.batch.manifest import Tree
-from engine.cli.options import Session, engine_options, output_options, transfer_options
+from engine.cli.options import engine_options, output_options, transfer_options
 from engine.cli.output import print_error, print_json
+from engine.cli.session import Session
 from engine.errors import EngineError, UsageError
 from engine.types import S3Url
 

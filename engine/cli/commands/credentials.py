@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from engine.cli.lent_files import settings_file, token_file
-from engine.cli.options import Session, engine_options, output_options
+from engine.cli.options import engine_options, output_options
 from engine.cli.output import print_error, print_json
+from engine.cli.session import Session
 from engine.redact import mask_key_id, redact
 
 if TYPE_CHECKING:

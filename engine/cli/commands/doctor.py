@@ -14,14 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from engine.cli.options import (
-    engine_options,
-    option,
-    output_options,
-    role_from,
-    run_until_signal,
-)
+from engine.cli.options import engine_options, option, output_options, role_from
 from engine.cli.output import set_up_logging
+from engine.cli.session import run_until_signal
 from engine.errors import UsageError
 from engine.types import S3Url
 

@@ -10,8 +10,6 @@ import click
 
 from engine.cli.options import (
     Duration,
-    Session,
-    Stopped,
     database_login,
     engine_options,
     option,
@@ -20,6 +18,7 @@ from engine.cli.options import (
     transfer_options,
 )
 from engine.cli.output import print_json, size_text
+from engine.cli.session import Session, Stopped
 from engine.errors import CopyFailed, UsageError
 
 _EPILOG = """\b

@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
-from engine.cli.options import Session, engine_options, output_options
+from engine.cli.options import engine_options, output_options
 from engine.cli.output import print_json
+from engine.cli.session import Session
 from engine.types import S3Url
 
 _EPILOG = """\b

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from engine.cli.options import Session, engine_options, output_options
+from engine.cli.options import engine_options, output_options
+from engine.cli.session import Session
 from engine.errors import UsageError
 from engine.types import S3Url
 

@@ -1,11 +1,10 @@
-"""Engine: joins the rooms. The only file that knows all of them.
+"""Engine: the front. One method a verb.
 
-What lives here: opening and closing, and one method a verb. What must not: how a verb works.
+What must not live here: how a verb works, how an engine is opened (``opened.py``).
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterable
@@ -16,11 +15,7 @@ from random import Random
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import anyio
-import anyio.abc
-import anyio.lowlevel
-
-from engine._wire.sts import StsClient
+from engine.api.opened import EngineSetup, OpenEngine, guarded, source_of
 from engine.batch import Manifest, Report, run_batch
 from engine.clock import LoopClock
 from engine.config import RetryPolicy, TransferConfig
@@ -28,27 +23,16 @@ from engine.credentials import (
     Broker,
     BrokerStatistics,
     RoleSpec,
-    SourceContext,
-    SourcePlan,
-    plan_source,
-    source_names,
 )
-from engine.credentials.chain import ChainBuilder
-from engine.credentials.providers.static import StaticProvider
-from engine.credentials.sources import ALIASES
 from engine.errors import LoadRefused, UsageError, WrongLoop
-from engine.events import Emit, Event, silent
+from engine.events import Emit, silent
 from engine.home import Home
-from engine.planes import wire_planes
+from engine.options import PLAIN, ObjectOptions
 from engine.protocols import CredentialProvider, Lease
-from engine.retry import Retrier
 from engine.settings import endpoints_from
-from engine.threads import ThreadDoor
 from engine.transfer import (
     BytesSource,
-    Limiter,
     ObjectReader,
-    TransferContext,
     download,
     head,
     list_objects,
@@ -101,6 +85,7 @@ class Engine:
             of your own; where the role names none.
         profile: Of the AWS configuration files; else AWS_PROFILE.
         config: Sizes and limits.
+        options: What objects are stored and read with, where a verb's own do not say otherwise.
         hook: Told every event; must not block.
         random: Jitter; pass a seeded one to repeat a run.
         refuse_long_chain: Over an hour from a role is an error; else it is cut to an hour.
@@ -125,30 +110,35 @@ class Engine:
         profile: str | None = None,
         config: TransferConfig | None = None,
         retry: RetryPolicy | None = None,
+        options: ObjectOptions | None = None,
         hook: Emit = silent,
         random: Random | None = None,
         refuse_long_chain: bool = False,
     ) -> None:
         self.run_id = secrets.token_hex(4)
-        self._role = role
-        self._endpoints = endpoints_from(
-            os.environ,
-            region=region,
-            s3=endpoint_url,
-            sts=sts_endpoint_url,
-            ca_bundle=ca_bundle,
+        self._setup = EngineSetup(
+            run_id=self.run_id,
+            role=role,
+            source=source_of(credentials, source, role),
             profile=profile,
+            endpoints=endpoints_from(
+                os.environ,
+                region=region,
+                s3=endpoint_url,
+                sts=sts_endpoint_url,
+                ca_bundle=ca_bundle,
+                profile=profile,
+            ),
+            config=config or TransferConfig(),
+            retry=retry or RetryPolicy(),
+            options=options or PLAIN,
+            emit=guarded(hook),
+            random=random or Random(),
+            refuse_long_chain=refuse_long_chain,
+            user_agent=f"s3engine/{VERSION} run/{self.run_id}",
+            clock=LoopClock(),
         )
-        self._source = _source(credentials, source, role)
-        self._profile = profile
-        self._config = config or TransferConfig()
-        self._retry = retry or RetryPolicy()
-        self._emit = _guarded(hook)
-        self._random = random or Random()
-        self._refuse_long_chain = refuse_long_chain
-        self._user_agent = f"s3engine/{VERSION} run/{self.run_id}"
-        self._clock = LoopClock()
-        self._open: _OpenEngine | None = None
+        self._open: OpenEngine | None = None
 
     # ---- verbs ----------------------------------------------------------------------------
 
@@ -277,9 +267,9 @@ class Engine:
             EngineStage(engine.context),
             lambda: WireExecutor.connect(target, user=user, password=password, threads=engine.door),
             copy_lease=lease,
-            clock=self._clock,
+            clock=engine.setup.clock,
             threads=engine.door,
-            hook=self._emit,
+            hook=engine.setup.emit,
         )
 
     # ---- state ------------------------------------------------------------------------------
@@ -310,7 +300,7 @@ class Engine:
         state = "closed" if self._open is None else repr(self._open.chain.brokers[-1])
         return f"<Engine run {self.run_id}: {state}>"
 
-    def _ready(self) -> _OpenEngine:
+    def _ready(self) -> OpenEngine:
         engine = self._open
         if engine is None:
             raise WrongLoop("the engine is not open", fix="Use it as `async with Engine(...)`")
@@ -320,7 +310,7 @@ class Engine:
     async def __aenter__(self) -> Self:
         if self._open is not None:
             raise WrongLoop("the engine is open already", fix="Make a second Engine")
-        opened = _OpenEngine(self, Home.here())
+        opened = OpenEngine(self._setup, Home.here())
         await opened.start()
         self._open = opened
         return self
@@ -334,148 +324,6 @@ class Engine:
         opened = self._ready()
         self._open = None
         await opened.stop()
-
-
-class _OpenEngine:
-    """What exists only while an engine is open."""
-
-    def __init__(self, engine: Engine, home: Home) -> None:
-        self.home = home
-        self.door = ThreadDoor()
-        self._engine = engine
-        self._sts = StsClient(
-            engine._endpoints, engine._user_agent, clock=engine._clock, threads=self.door
-        )
-        self._extra: list[tuple[RoleSpec, Lease]] = []
-        self._extra_lock = anyio.Lock()
-        self._tasks = anyio.create_task_group()
-        self._running: list[Broker] = []
-        self._builder = ChainBuilder(
-            self._sts,
-            session_name=f"s3engine-{engine.run_id}",
-            make=self._broker,
-            refuse_long_chain=engine._refuse_long_chain,
-        )
-        self.plan = self._plan()
-        source = self._builder.assume(self._builder.source(self.plan.provider), self.plan.roles)
-        self._before_role = source
-        self.chain = self._builder.assume(source, engine._role.hops() if engine._role else ())
-        self.context = self._context(self.chain.broker.lease)
-
-    async def start(self) -> None:
-        await self._tasks.__aenter__()
-        try:
-            for broker in self.chain.brokers:
-                await self._start(broker)
-            await anyio.lowlevel.checkpoint_if_cancelled()
-        except BaseException:
-            self._stop_brokers()
-            self._tasks.cancel_scope.cancel()
-            await self._tasks.__aexit__(None, None, None)
-            raise
-
-    async def stop(self) -> None:
-        """Close everything. The error that ends the engine's block goes on as it is: handed to
-        the task group it would come back inside a group."""
-        try:
-            with anyio.CancelScope(shield=True):
-                await self.context.data.aclose()
-                await self.context.control.aclose()
-                await self._sts.aclose()
-        finally:
-            self._stop_brokers()
-            self._tasks.cancel_scope.cancel()
-            await self._tasks.__aexit__(None, None, None)
-            self.door.close()
-
-    async def _start(self, broker: Broker) -> None:
-        self._running.append(broker)
-        with anyio.CancelScope(shield=True):  # it begins at once, and cannot be cancelled then
-            await self._tasks.start(broker.run_until_stopped)
-
-    def _stop_brokers(self) -> None:
-        for broker in self._running:
-            broker.stop()
-
-    async def extra_lease(self, role: RoleSpec) -> Lease:
-        """A lease of another role from the same source, kept as long as the engine is open."""
-        async with self._extra_lock:  # to start a broker takes a turn of the loop
-            for known, lease in self._extra:
-                if known == role:
-                    return lease
-            running = len(self._before_role.brokers)
-            chain = self._builder.assume(self._before_role, role.hops())
-            for broker in chain.brokers[running:]:
-                await self._start(broker)
-            self._extra.append((role, chain.broker.lease))
-            return chain.broker.lease
-
-    def _plan(self) -> SourcePlan:
-        engine = self._engine
-        if not isinstance(engine._source, str):
-            return SourcePlan(engine._source, why=("given by the caller",))
-        context = SourceContext(
-            environ=os.environ,
-            endpoints=engine._endpoints,
-            sts=self._sts,
-            session_name=f"s3engine-{engine.run_id}",
-            door=self.door,
-            profile=engine._profile,
-            user_agent=engine._user_agent,
-            random=engine._random,
-        )
-        return plan_source(engine._source, context)
-
-    def _broker(self, provider: CredentialProvider) -> Broker:
-        engine = self._engine
-        return Broker(provider, clock=engine._clock, random=engine._random, emit=engine._emit)
-
-    def _context(self, lease: Lease) -> TransferContext:
-        engine = self._engine
-        data, control = wire_planes(
-            engine._endpoints,
-            lease,
-            clock=engine._clock,
-            threads=self.door,
-            user_agent=engine._user_agent,
-        )
-        return TransferContext(
-            data=data,
-            control=control,
-            config=engine._config,
-            retrier=Retrier(engine._retry, random=engine._random, emit=engine._emit),
-            limiter=Limiter(engine._config, engine._clock),
-            door=self.door,
-            clock=engine._clock,
-            emit=engine._emit,
-            lease=lease,
-        )
-
-
-def _source(
-    given: Credentials | None, source: str | CredentialProvider | None, role: RoleSpec | None
-) -> str | CredentialProvider:
-    """Where credentials come from: given keys, else the source, else what the role says."""
-    if given is not None:
-        return StaticProvider(given)
-    chosen = source or (role.first_source if role else "default")
-    if isinstance(chosen, str) and chosen not in (*source_names(), *ALIASES):
-        raise UsageError(
-            f"unknown source of credentials: {chosen!r}", fix=f"Known: {', '.join(source_names())}"
-        )
-    return chosen
-
-
-def _guarded(hook: Emit) -> Emit:
-    """A listener that fails must not end a transfer, nor the broker."""
-
-    def emit(event: Event) -> None:
-        try:
-            hook(event)
-        except Exception:
-            logging.getLogger("engine").exception("a hook failed at %s", type(event).__name__)
-
-    return emit
 
 
 def _object_url(url: S3Url | str) -> S3Url:

@@ -1,0 +1,8 @@
+"""Engine: joins the rooms. The only room that knows all of them.
+
+``engine.py`` is the front, ``opened.py`` what exists while an engine is open.
+"""
+
+from engine.api.engine import Engine, EngineStatistics
+
+__all__ = ["Engine", "EngineStatistics"]

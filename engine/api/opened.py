@@ -1,0 +1,201 @@
+"""OpenEngine: what exists only while an engine is open, and what it is made from.
+
+What lives here: brokers, planes and tasks, their beginning and their end. What must not: verbs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from random import Random
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+
+from engine._wire.sts import StsClient
+from engine.config import Endpoints, RetryPolicy, TransferConfig
+from engine.credentials import (
+    Broker,
+    RoleSpec,
+    SourceContext,
+    SourcePlan,
+    plan_source,
+    source_names,
+)
+from engine.credentials.chain import ChainBuilder
+from engine.credentials.providers.static import StaticProvider
+from engine.credentials.sources import ALIASES
+from engine.errors import UsageError
+from engine.events import Emit, Event
+from engine.home import Home
+from engine.options import ObjectOptions
+from engine.planes import wire_planes
+from engine.protocols import Clock, CredentialProvider, Lease
+from engine.retry import Retrier
+from engine.threads import ThreadDoor
+from engine.transfer import Limiter, TransferContext
+from engine.types import Credentials
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSetup:
+    """What an engine was given, checked and with its defaults."""
+
+    run_id: str
+    role: RoleSpec | None
+    source: str | CredentialProvider
+    profile: str | None
+    endpoints: Endpoints
+    config: TransferConfig
+    retry: RetryPolicy
+    options: ObjectOptions
+    emit: Emit
+    random: Random
+    refuse_long_chain: bool
+    user_agent: str
+    clock: Clock
+
+
+class OpenEngine:
+    """What exists only while an engine is open."""
+
+    def __init__(self, setup: EngineSetup, home: Home) -> None:
+        self.home = home
+        self.door = ThreadDoor()
+        self.setup = setup
+        self._sts = StsClient(
+            setup.endpoints, setup.user_agent, clock=setup.clock, threads=self.door
+        )
+        self._extra: list[tuple[RoleSpec, Lease]] = []
+        self._extra_lock = anyio.Lock()
+        self._tasks = anyio.create_task_group()
+        self._running: list[Broker] = []
+        self._builder = ChainBuilder(
+            self._sts,
+            session_name=f"s3engine-{setup.run_id}",
+            make=self._broker,
+            refuse_long_chain=setup.refuse_long_chain,
+        )
+        self.plan = self._plan()
+        source = self._builder.assume(self._builder.source(self.plan.provider), self.plan.roles)
+        self._before_role = source
+        self.chain = self._builder.assume(source, setup.role.hops() if setup.role else ())
+        self.context = self._context(self.chain.broker.lease)
+
+    async def start(self) -> None:
+        await self._tasks.__aenter__()
+        try:
+            for broker in self.chain.brokers:
+                await self._start(broker)
+            await anyio.lowlevel.checkpoint_if_cancelled()
+        except BaseException:
+            self._stop_brokers()
+            self._tasks.cancel_scope.cancel()
+            await self._tasks.__aexit__(None, None, None)
+            raise
+
+    async def stop(self) -> None:
+        """Close everything. The error that ends the engine's block goes on as it is: handed to
+        the task group it would come back inside a group."""
+        try:
+            with anyio.CancelScope(shield=True):
+                await self.context.data.aclose()
+                await self.context.control.aclose()
+                await self._sts.aclose()
+        finally:
+            self._stop_brokers()
+            self._tasks.cancel_scope.cancel()
+            await self._tasks.__aexit__(None, None, None)
+            self.door.close()
+
+    async def _start(self, broker: Broker) -> None:
+        self._running.append(broker)
+        with anyio.CancelScope(shield=True):  # it begins at once, and cannot be cancelled then
+            await self._tasks.start(broker.run_until_stopped)
+
+    def _stop_brokers(self) -> None:
+        for broker in self._running:
+            broker.stop()
+
+    async def extra_lease(self, role: RoleSpec) -> Lease:
+        """A lease of another role from the same source, kept as long as the engine is open."""
+        async with self._extra_lock:  # to start a broker takes a turn of the loop
+            for known, lease in self._extra:
+                if known == role:
+                    return lease
+            running = len(self._before_role.brokers)
+            chain = self._builder.assume(self._before_role, role.hops())
+            for broker in chain.brokers[running:]:
+                await self._start(broker)
+            self._extra.append((role, chain.broker.lease))
+            return chain.broker.lease
+
+    def _plan(self) -> SourcePlan:
+        setup = self.setup
+        if not isinstance(setup.source, str):
+            return SourcePlan(setup.source, why=("given by the caller",))
+        context = SourceContext(
+            environ=os.environ,
+            endpoints=setup.endpoints,
+            sts=self._sts,
+            session_name=f"s3engine-{setup.run_id}",
+            door=self.door,
+            profile=setup.profile,
+            user_agent=setup.user_agent,
+            random=setup.random,
+        )
+        return plan_source(setup.source, context)
+
+    def _broker(self, provider: CredentialProvider) -> Broker:
+        setup = self.setup
+        return Broker(provider, clock=setup.clock, random=setup.random, emit=setup.emit)
+
+    def _context(self, lease: Lease) -> TransferContext:
+        setup = self.setup
+        data, control = wire_planes(
+            setup.endpoints,
+            lease,
+            clock=setup.clock,
+            threads=self.door,
+            user_agent=setup.user_agent,
+        )
+        return TransferContext(
+            data=data,
+            control=control,
+            config=setup.config,
+            retrier=Retrier(setup.retry, random=setup.random, emit=setup.emit),
+            limiter=Limiter(setup.config, setup.clock),
+            door=self.door,
+            clock=setup.clock,
+            emit=setup.emit,
+            lease=lease,
+            options=setup.options,
+        )
+
+
+def source_of(
+    given: Credentials | None, source: str | CredentialProvider | None, role: RoleSpec | None
+) -> str | CredentialProvider:
+    """Where credentials come from: given keys, else the source, else what the role says."""
+    if given is not None:
+        return StaticProvider(given)
+    chosen = source or (role.first_source if role else "default")
+    if isinstance(chosen, str) and chosen not in (*source_names(), *ALIASES):
+        raise UsageError(
+            f"unknown source of credentials: {chosen!r}", fix=f"Known: {', '.join(source_names())}"
+        )
+    return chosen
+
+
+def guarded(hook: Emit) -> Emit:
+    """A listener that fails must not end a transfer, nor the broker."""
+
+    def emit(event: Event) -> None:
+        try:
+            hook(event)
+        except Exception:
+            logging.getLogger("engine").exception("a hook failed at %s", type(event).__name__)
+
+    return emit

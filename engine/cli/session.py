@@ -1,0 +1,137 @@
+"""One run of the command: an engine made from flags, its loop, its signals.
+
+What must not live here: which flags there are (``options.py``), what is printed (``output.py``).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from engine.cli.options import role_from
+from engine.cli.output import Progress, set_up_logging
+from engine.config import TransferConfig
+from engine.errors import CommitUnknown
+
+T = TypeVar("T")
+
+
+class Session:
+    """One run of the command: an engine made from flags, and its progress."""
+
+    def __init__(self, flags: dict[str, Any]) -> None:
+        from engine.api import Engine
+
+        set_up_logging(flags.get("verbose", 0))
+        self.progress = Progress(
+            run_id="", as_json=flags.get("as_json", False), quiet=flags.get("quiet", False)
+        )
+        self.engine = Engine(
+            _role(flags),
+            region=flags["region"],
+            endpoint_url=flags["endpoint_url"],
+            sts_endpoint_url=flags["sts_endpoint_url"],
+            ca_bundle=flags["ca_bundle"],
+            source=flags["source"],
+            profile=flags["profile"],
+            config=_config(flags),
+            hook=self.progress,
+            refuse_long_chain=flags["refuse_long_chain"],
+        )
+        self.progress.run_id = self.engine.run_id
+
+    def run(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run ``work`` with the engine open, on uvloop where it is installed.
+
+        Raises:
+            Stopped: SIGINT or SIGTERM came; what was open has been aborted.
+        """
+        try:
+            return run_until_signal(self.engine, work)
+        finally:
+            self.progress.close()
+
+
+class Stopped(BaseException):
+    """A signal ended the run, after everything open was cleaned up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def run_until_signal(manager: Any, work: Callable[[], Awaitable[T]]) -> T:
+    """``work()`` inside the async context ``manager``, on uvloop where it is installed.
+
+    Raises:
+        Stopped: SIGINT or SIGTERM came; what was open has been closed.
+    """
+    import anyio
+
+    options = {"use_uvloop": _has_uvloop()}
+    try:
+        return anyio.run(_until_signal, manager, work, backend_options=options)
+    except BrokenPipeError:
+        # Nobody reads any more (`s3engine ls ... | head`); click would make it exit 1.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise Stopped(signal.SIGPIPE) from None
+
+
+async def _until_signal(engine: Any, work: Callable[[], Awaitable[T]]) -> T:
+    """``work``, cancelled by the first signal; a second one stops at once."""
+    import anyio
+
+    results: list[T] = []
+    errors: list[Exception] = []
+    signals: list[int] = []
+
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(_watch_signals, signals, tasks.cancel_scope)
+        try:
+            async with engine:
+                results.append(await work())
+        except Exception as error:
+            errors.append(error)  # raised below: the task group would put it into a group
+        tasks.cancel_scope.cancel()
+    if results:
+        return results[0]  # a signal that came too late: all of it is done, and must say so
+    # A signal that met the COMMIT must not hide that nobody knows what became of it.
+    if errors and (not signals or isinstance(errors[0], CommitUnknown)):
+        raise errors[0]
+    raise Stopped(signals[0])
+
+
+async def _watch_signals(signals: list[int], scope: Any, *, task_status: Any) -> None:
+    import anyio
+
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        task_status.started()
+        async for number in received:
+            signals.append(int(number))
+            scope.cancel()
+            return
+
+
+def _has_uvloop() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("uvloop") is not None
+
+
+def _config(flags: dict[str, Any]) -> TransferConfig:
+    names = (
+        "multipart_threshold",
+        "multipart_download_threshold",
+        "part_size",
+        "max_concurrency",
+        "max_memory",
+        "checksum",
+    )
+    return TransferConfig(**{name: flags[name] for name in names if name in flags})
+
+
+def _role(flags: dict[str, Any]) -> Any:
+    return role_from(flags, flags["role_arn"], flags["session_duration"])
