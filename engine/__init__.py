@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         UsageError,
         WrongLoop,
     )
+    from engine.limits import StoreLimits
     from engine.redshift import CopyOptions, CsvFormat, LoadReport, RejectedRow
     from engine.transfer import ObjectReader
     from engine.types import (
@@ -77,6 +78,7 @@ _HOMES = {
         "UsageError",
         "WrongLoop",
     ),
+    "engine.limits": ("StoreLimits",),
     "engine.redshift": ("CopyOptions", "CsvFormat", "LoadReport", "RejectedRow"),
     "engine.transfer": ("ObjectReader",),
     "engine.types": (
@@ -132,6 +134,7 @@ __all__ = [
     "S3Error",
     "S3Url",
     "SourceChanged",
+    "StoreLimits",
     "TransferConfig",
     "TransferError",
     "TransferResult",

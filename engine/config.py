@@ -5,14 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from engine.errors import UsageError
-from engine.types import GiB, MiB
-
-# S3's limits: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
-MIN_PART_SIZE = 5 * MiB
-MAX_PART_SIZE = 5 * GiB
-MAX_PARTS = 10_000
-MAX_SINGLE_PUT = 5 * GiB
-MAX_OBJECT_SIZE = MAX_PARTS * MAX_PART_SIZE
+from engine.limits import AWS, StoreLimits
+from engine.types import MiB
 
 DEFAULT_THRESHOLD = 10_485_760
 
@@ -25,14 +19,16 @@ class TransferConfig:
         multipart_threshold: Uploads strictly above it go in parts; s3transfer compares with
             ``>=``, so at exactly this size the two differ.
         multipart_download_threshold: Downloads strictly above it are fetched as ranges.
-        part_size: Size of a part and of a range; raised in MiB steps where 10,000 parts
-            would not hold the object.
+        part_size: Size of a part and of a range; raised in MiB steps where the parts that the
+            store allows (10,000) would not hold the object.
         max_parts_in_flight: Parts of one object under way at once. What a crash can waste is
             this many parts.
         max_concurrency: Requests under way at once over all objects; None starts at 64 for
             small objects and 16 for big ones.
-        max_memory: Bytes of buffers over all objects.
+        max_memory: Bytes of buffers over all objects. Parts of streams of unknown length, which
+            are kept until S3 has them, may take a quarter more.
         checksum: ``crc64nvme``, ``crc32c``, or ``none`` for stores that refuse the headers.
+        limits: What the store allows; ``StoreLimits.of("r2")`` and its kin where it is not AWS.
     """
 
     multipart_threshold: int = DEFAULT_THRESHOLD
@@ -42,21 +38,26 @@ class TransferConfig:
     max_concurrency: int | None = None
     max_memory: int = 256 * MiB
     checksum: str = "crc64nvme"
+    limits: StoreLimits = AWS
 
     def __post_init__(self) -> None:
         _at_least("multipart_threshold", self.multipart_threshold, 0)
         _at_least("multipart_download_threshold", self.multipart_download_threshold, 0)
-        _at_least("part_size", self.part_size, MIN_PART_SIZE)
+        _at_least("part_size", self.part_size, self.limits.min_part_size)
         _at_least("max_parts_in_flight", self.max_parts_in_flight, 1)
         _at_least("max_memory", self.max_memory, 16 * MiB)
         if self.max_concurrency is not None:
             _at_least("max_concurrency", self.max_concurrency, 1)
-        if self.part_size > MAX_PART_SIZE:
-            raise UsageError(f"part size {self.part_size} is over S3's limit {MAX_PART_SIZE}")
-        if self.multipart_threshold > MAX_SINGLE_PUT:
+        if self.part_size > self.limits.max_part_size:
             raise UsageError(
-                f"multipart threshold {self.multipart_threshold} is over {MAX_SINGLE_PUT}, "
-                "the largest object that one PUT may write"
+                f"part size {self.part_size} is over {self.limits.max_part_size}, "
+                f"the limit of {self.limits.name}"
+            )
+        if self.multipart_threshold > self.limits.max_put_size:
+            raise UsageError(
+                f"multipart threshold {self.multipart_threshold} is over "
+                f"{self.limits.max_put_size}, the largest object that one PUT may write "
+                f"({self.limits.name})"
             )
 
 

@@ -13,6 +13,7 @@ from engine.errors import UsageError
 KiB = 1024
 MiB = 1024 * KiB
 GiB = 1024 * MiB
+TiB = 1024 * GiB
 
 UploadId = NewType("UploadId", str)
 """S3's id of one multipart upload. It has no expiry and is not bound to credentials."""

@@ -70,6 +70,7 @@ PUBLIC = [
     "S3Error",
     "S3Url",
     "SourceChanged",
+    "StoreLimits",
     "TransferConfig",
     "TransferError",
     "TransferResult",
