@@ -22,11 +22,12 @@ from typing import Any
 
 from benchmarks.clients import CLIENTS, Client
 from benchmarks.clients.job import Job
-from benchmarks.conditions import conditions, load
+from benchmarks.conditions import conditions
 from benchmarks.data import small_name
 from benchmarks.files import check_files
 from benchmarks.harness import ROOT, OriginProcess, Run, RunFailed, measure, own_max_rss
 from benchmarks.report import BASE, summary, table
+from engine.bench.machine import load
 
 _UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 # Both are dependencies, so the smoke run is the same everywhere.

@@ -26,7 +26,7 @@ from pathlib import Path
 from random import Random
 
 from benchmarks.broker_clients import available
-from benchmarks.conditions import load
+from engine.bench.machine import load
 from engine.testing.aws import AwsDouble
 from engine.testing.gate import Gate
 

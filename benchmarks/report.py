@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.harness import Run
+from engine.bench.statistics import Spread
 
 BASE = "s3engine"
 MEASURES = ("wall", "cpu", "max_rss")
@@ -49,9 +50,7 @@ def _verdict(base: Sequence[float], other: Sequence[float]) -> str:
 
 def median(values: Sequence[float]) -> float:
     """The middle one, or the mean of the two in the middle."""
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+    return Spread.of(values).median
 
 
 def table(title: str, runs: Mapping[str, Sequence[Run]]) -> str:

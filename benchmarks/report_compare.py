@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.bench.statistics import Ratio, Spread, quotient
+
 BASE = "s3engine"
 OURS = ("s3engine", "s3engine-cp")
 MEASURES = ("cpu", "wall", "rss")
@@ -31,33 +33,7 @@ Runs = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
-    """One measure of one client over its rounds."""
-
-    median: float
-    least: float
-    most: float
-    rounds: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        """Raises ValueError for no value."""
-        if not values:
-            raise ValueError("no rounds")
-        ordered = sorted(values)
-        middle = len(ordered) // 2
-        median = (
-            ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
-        )
-        return cls(median, ordered[0], ordered[-1], len(ordered))
-
-    def overlaps(self, other: Spread) -> bool:
-        """Whether the two ranges have a value in common."""
-        return self.least <= other.most and other.least <= self.most
-
-
-@dataclass(frozen=True, slots=True)
-class Ratio:
+class Against:
     """A peer's use / ours: of the medians, and the least and most that the ranges allow."""
 
     peer: str
@@ -70,26 +46,11 @@ class Ratio:
         return f"{self.median:.2f} [{self.least:.2f}..{self.most:.2f}] {self.verdict}"
 
 
-def ratio(ours: Spread, peer: Spread, name: str) -> Ratio:
+def ratio(ours: Spread, peer: Spread, name: str) -> Against:
     """Above 1 means that we used less. The verdict names who used less, or nobody."""
-    if ours.rounds < 2 or peer.rounds < 2:
-        verdict = "no verdict"
-    elif ours.overlaps(peer):
-        verdict = "tie"
-    else:
-        verdict = BASE if ours.most < peer.least else name
-    return Ratio(
-        name,
-        _quotient(peer.median, ours.median),
-        _quotient(peer.least, ours.most),
-        _quotient(peer.most, ours.least),
-        verdict,
-    )
-
-
-def _quotient(a: float, b: float) -> float:
-    # A run below the clock's tick uses nothing that could be measured.
-    return a / b if b > 0 else float("inf")
+    found = Ratio.of(ours, peer)
+    verdict = {"above": BASE, "below": name}.get(found.standing, found.standing)
+    return Against(name, found.median, found.least, found.most, verdict)
 
 
 def spreads(runs: Runs, measure: str) -> dict[str, Spread]:
@@ -129,7 +90,7 @@ def summary(runs: Runs, transport: str) -> dict[str, Any]:
 def origin_shares(runs: Runs) -> dict[str, float]:
     """The origin's CPU / the client's, medians."""
     origin, client = spreads(runs, "origin_cpu"), spreads(runs, "cpu")
-    return {name: _quotient(origin[name].median, client[name].median) for name in client}
+    return {name: quotient(origin[name].median, client[name].median) for name in client}
 
 
 def _cpu(runs: Runs, name: str) -> float:
@@ -209,7 +170,7 @@ def _figures(spread: Spread) -> str:
 def _times(by_client: Mapping[str, Spread], name: str) -> str:
     if BASE not in by_client:
         return "-"
-    return f"{_quotient(by_client[name].median, by_client[BASE].median):.2f}"
+    return f"{quotient(by_client[name].median, by_client[BASE].median):.2f}"
 
 
 def overview(cells: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
@@ -230,7 +191,7 @@ def overview(cells: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     return "\n".join(lines)
 
 
-def _against(found: Ratio | None) -> str:
+def _against(found: Against | None) -> str:
     if found is None:
         return "-"
     who = {"tie": "tie", "no verdict": "no verdict", BASE: "s3engine less"}.get(

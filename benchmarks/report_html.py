@@ -9,20 +9,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from benchmarks.plots import Bar, bars
-from benchmarks.report_compare import OURS, Ratio, Runs, spreads
+from benchmarks.report_compare import OURS, Against, Runs, spreads
+from engine.bench.page import document, facts_table, rows_table
+from engine.bench.plots import Bar, bars
 
-_STYLE = """
-body{font:14px/1.45 system-ui,sans-serif;margin:2em auto;max-width:76em;padding:0 1em;
-color:#1a1a1a;background:#fff}
-h2{margin-top:2.2em;border-top:1px solid #ddd;padding-top:.8em}
-table{border-collapse:collapse;margin:1em 0}
-td,th{padding:.25em .8em;text-align:left;border-bottom:1px solid #ddd;vertical-align:top}
-svg{display:inline-block;max-width:100%;height:auto}
-svg text{font:11px system-ui,sans-serif;fill:#333}
-.tick{fill:#777}.grid{stroke:#e4e4e4}.ours{fill:#0b6e99}.peer{fill:#b8bec5}
-.range{stroke:#111;fill:none}.over{color:#b00020}
-"""
 _UNITS = {"cpu": ("CPU", 1.0, "s"), "wall": ("Wall time", 1.0, "s"), "rss": ("VmHWM", 2**20, "MiB")}
 
 Row = tuple[str, Runs, Mapping[str, str], Mapping[str, Any]]
@@ -34,57 +24,37 @@ def page(conditions: Mapping[str, Any], rows: Sequence[Row]) -> str:
     Args:
         rows: Of each cell its title, runs, notes and summary.
     """
+    plain = {n: v for n, v in conditions.items() if not isinstance(v, dict) and n != "kind"}
+    versions = conditions.get("versions", {})
+    verifies = {f"{n} {versions[n]}": v for n, v in conditions.get("verifies", {}).items()}
     body = [
-        "<h1>s3engine beside its peers</h1>",
         "<p>Clients alternate, each in a fresh process against an origin on loopback. Bars are "
         "medians, whiskers the range of all rounds. Where the ranges of two clients overlap, no "
         "winner is named.</p>",
-        _conditions(conditions),
-        _overview(rows),
+        "<h2>Conditions</h2>",
+        facts_table(plain),
+        "<h2>What each client verifies</h2>",
+        facts_table(verifies),
+        "<h2>Best peer / s3engine</h2>",
+        rows_table(
+            ["", *(name for name, _, _ in _UNITS.values()), "origin's CPU"],
+            [_overview_row(row[0], row[3]) for row in rows],
+        ),
         *(_cell(*row) for row in rows),
     ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        "<title>s3engine beside its peers</title>"
-        f"<style>{_STYLE}</style></head><body>{''.join(body)}</body></html>\n"
-    )
+    return document("s3engine beside its peers", body)
 
 
-def _conditions(facts: Mapping[str, Any]) -> str:
-    plain = "".join(
-        f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
-        for name, value in facts.items()
-        if not isinstance(value, dict) and name != "kind"
-    )
-    clients = "".join(
-        f"<tr><th>{escape(name)} {escape(facts['versions'][name])}</th><td>{escape(text)}</td></tr>"
-        for name, text in facts.get("verifies", {}).items()
-    )
-    return (
-        f"<h2>Conditions</h2><table>{plain}</table>"
-        f"<h2>What each client verifies</h2><table>{clients}</table>"
-    )
+def _overview_row(title: str, found: Mapping[str, Any]) -> list[str]:
+    share = "-"
+    if origin := found.get("origin"):
+        share = f"{origin['share']:.2f} of {escape(origin['leanest'])}"
+        if not origin["holds"]:
+            share = f'<span class="over">{share}, over {origin["limit"]}</span>'
+    return [escape(title), *(_ratio(found.get(measure)) for measure in _UNITS), share]
 
 
-def _overview(rows: Sequence[Row]) -> str:
-    lines = []
-    for title, _, _, found in rows:
-        cells = "".join(f"<td>{_ratio(found.get(measure))}</td>" for measure in _UNITS)
-        origin = found.get("origin")
-        share = "-"
-        if origin:
-            share = f"{origin['share']:.2f} of {escape(origin['leanest'])}"
-            if not origin["holds"]:
-                share = f'<span class="over">{share}, over {origin["limit"]}</span>'
-        lines.append(f"<tr><td>{escape(title)}</td>{cells}<td>{share}</td></tr>")
-    heads = "".join(f"<th>{name}</th>" for name, _, _ in _UNITS.values())
-    return (
-        "<h2>Best peer / s3engine</h2><table>"
-        f"<tr><th></th>{heads}<th>origin's CPU</th></tr>{''.join(lines)}</table>"
-    )
-
-
-def _ratio(found: Ratio | None) -> str:
+def _ratio(found: Against | None) -> str:
     if found is None:
         return "-"
     return (

@@ -5,17 +5,15 @@ What lives here: facts. What must not: secrets, names of users or hosts.
 
 from __future__ import annotations
 
-import os
-import platform
-import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.conditions import commit, processor
+from benchmarks.conditions import commit
 from benchmarks.fast_origin.build import Programs
 from benchmarks.peers.known import Peer
+from engine.bench.machine import load, machine, python, system
 
 _ROOT = Path(__file__).parents[2]
 # These differ from start to start without making results another thing.
@@ -28,12 +26,11 @@ def conditions(
     """By name, in the order in which they are printed."""
     return {
         "at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "load": " ".join(f"{value:.2f}" for value in os.getloadavg()),
+        "load": load(),
         "commit": commit(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {processor()}",
-        "system": f"{platform.system()} {platform.release()}",
-        "python": f"{platform.python_implementation()} {platform.python_version()}, "
-        f"{ssl.OPENSSL_VERSION}",
+        "machine": machine(),
+        "system": system(),
+        "python": python(),
         "origin": f"C, {threads} thread(s), on the same CPUs as the client, "
         f"TLS {'on' if programs.tls else 'not built'}, signatures not verified, nothing stored",
         "versions": {peer.name: peer.version(pythons[peer.name]) for peer in peers},

@@ -18,11 +18,9 @@ from benchmarks.fast_origin.build import CannotBuild, build
 from benchmarks.peers.known import PEERS
 from benchmarks.peers.plan import Cell, Rounds, Sizes, Step, estimate, steps
 from benchmarks.peers.results import Results
-from benchmarks.plots import Bar, bars, tick
 from benchmarks.report_compare import (
     REQUESTS,
     Link,
-    Spread,
     best_peer,
     overview,
     ratio,
@@ -30,6 +28,8 @@ from benchmarks.report_compare import (
     summed_share,
     table,
 )
+from engine.bench.plots import Bar, bars, tick
+from engine.bench.statistics import Spread
 
 SIZES = Sizes(big=2**20, count=10, small=2**10, keys=2_000)
 BY_NAME = {peer.name: peer for peer in PEERS}
