@@ -144,13 +144,15 @@ class S3Error(TransferError):
         status: The HTTP status.
         retry_after: Seconds that the server asked to wait, or None.
         server_time_offset: Server clock minus ours in seconds, or None.
-        again: Why the credentials, and not the request, may be the reason: ``renewed`` where a
-            newer set is there to ask with, ``young`` where the set was issued a moment ago and
-            may not be known everywhere; else empty.
+        again: What was learned from the answer, so that the same request may succeed when it is
+            made again at once: ``renewed`` where a newer set of credentials is there to ask with,
+            ``region`` where the bucket's region is known now, ``plain`` where the server wants no
+            ``Expect``. ``young`` where the set was issued a moment ago and may not be known
+            everywhere. Else empty.
     """
 
     code = "T110"
-    again: Literal["", "renewed", "young"] = ""
+    again: Literal["", "renewed", "region", "plain", "young"] = ""
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.config import Endpoints
+from engine.events import Emit, silent
 from engine.protocols import Clock, ControlPlane, DataPlane, Lease
 from engine.registry import Registry
 from engine.threads import ThreadDoor
@@ -27,13 +28,25 @@ CONTROL_PLANES: Registry[Callable[..., ControlPlane]] = Registry(
 
 
 def wire_planes(
-    endpoints: Endpoints, lease: Lease, *, clock: Clock, threads: ThreadDoor, user_agent: str
+    endpoints: Endpoints,
+    lease: Lease,
+    *,
+    clock: Clock,
+    threads: ThreadDoor,
+    user_agent: str,
+    emit: Emit = silent,
 ) -> tuple[DataPlane, ControlPlane]:
     """Both planes over our own client, on the same connections."""
     data = DATA_PLANES.get("wire")(
-        endpoints, lease, clock=clock, threads=threads, user_agent=user_agent
+        endpoints, lease, clock=clock, threads=threads, user_agent=user_agent, emit=emit
     )
     control = CONTROL_PLANES.get("wire")(
-        endpoints, lease, clock=clock, threads=threads, user_agent=user_agent, beside=data
+        endpoints,
+        lease,
+        clock=clock,
+        threads=threads,
+        user_agent=user_agent,
+        emit=emit,
+        beside=data,
     )
     return data, control
