@@ -18,6 +18,7 @@
     |   |   |-- NotFound           no such bucket, key, version or upload
     |   |   `-- ObjectChanged      If-Match failed: overwritten while it was read
     |   |-- ConnectionFailed       no answer, or half of one; the network's fault
+    |   |   `-- ProxyRefused       the proxy does not let us through
     |   |-- ProtocolError          an answer that HTTP or S3 does not allow
     |   |-- RedirectRefused        an answer that points at another host; never followed
     |   |-- ChecksumMismatch       the bytes are not the bytes that were meant
@@ -196,6 +197,13 @@ class ConnectionFailed(TransferError):
 
     code = "T120"
     retryable = True
+
+
+class ProxyRefused(ConnectionFailed):
+    """The proxy wants other credentials, or does not let this request through."""
+
+    code = "T123"
+    retryable = False
 
 
 class ProtocolError(TransferError):

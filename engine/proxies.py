@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 from engine.errors import UsageError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_LOOPBACK = ("localhost", "127.0.0.0/8", "::1")
 _HOW = "Write it as http://host:port; none switches proxies off"
 
 
@@ -27,13 +28,13 @@ class Proxy:
 
     Attributes:
         secure: Whether the way to the proxy itself is TLS.
-        authorization: The value of Proxy-Authorization, or "".
+        userinfo: User and password as they stand in the URL, or "".
     """
 
     host: str
     port: int
     secure: bool = False
-    authorization: str = field(default="", repr=False)
+    userinfo: str = field(default="", repr=False)
 
     @classmethod
     def parse(cls, text: str) -> Proxy:
@@ -58,19 +59,26 @@ class Proxy:
             raise UsageError("the address of the proxy cannot be read", fix=_HOW)
         if port is None:
             port = _DEFAULT_PORTS[parts.scheme]
-        return cls(host, port, parts.scheme == "https", _basic(parts.username, parts.password))
+        return cls(host, port, parts.scheme == "https", parts.netloc.rpartition("@")[0])
+
+    @property
+    def authorization(self) -> str:
+        """The value of Proxy-Authorization (RFC 7617), or ""."""
+        if not self.userinfo:
+            return ""
+        user, _, password = self.userinfo.partition(":")
+        pair = f"{unquote(user)}:{unquote(password)}".encode()
+        return f"Basic {base64.b64encode(pair).decode()}"
+
+    @property
+    def url(self) -> str:
+        """The URL with user and password, for a client that wants it so. Never to be printed."""
+        scheme, _, place = str(self).partition("://")
+        return f"{scheme}://{self.userinfo}@{place}" if self.userinfo else str(self)
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'https' if self.secure else 'http'}://{host}:{self.port}"
-
-
-def _basic(user: str | None, password: str | None) -> str:
-    """RFC 7617; both are percent-encoded in a URL."""
-    if user is None and password is None:
-        return ""
-    pair = f"{unquote(user or '')}:{unquote(password or '')}".encode()
-    return f"Basic {base64.b64encode(pair).decode()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +97,8 @@ class Proxies:
 
     @classmethod
     def read(cls, environ: Mapping[str, str], argument: str | None = None) -> Proxies:
-        """The argument's, for all hosts but those of NO_PROXY; else the environment's.
+        """The argument's, for all hosts but those of NO_PROXY; else the environment's, for all but
+        those and this machine's own loopback, which no proxy can reach.
 
         Small letters come first. HTTP_PROXY in capitals is not read inside a CGI program, where
         a client sets it (https://httpoxy.org).
@@ -113,7 +122,9 @@ class Proxies:
         if not plain and "REQUEST_METHOD" not in environ:
             plain = environ.get("HTTP_PROXY", "")
         return cls(
-            _optional(plain or every), _optional(_variable(environ, "https_proxy") or every), bypass
+            _optional(plain or every),
+            _optional(_variable(environ, "https_proxy") or every),
+            (*bypass, *_LOOPBACK),
         )
 
     def before(self, host: str, port: int, *, secure: bool) -> Proxy | None:

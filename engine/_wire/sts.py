@@ -117,7 +117,7 @@ class StsClient:
         self._user_agent = user_agent
         self._clock = clock
         self._signer = Signer(self._region, "sts")
-        connector = Connector(endpoints.timeouts, threads, endpoints.ca_bundle)
+        connector = Connector(endpoints.timeouts, threads, endpoints.ca_bundle, endpoints.proxies)
         self._pool = ConnectionPool(connector, clock, max_connections=_MAX_CONNECTIONS)
 
     async def assume_role(self, caller: Credentials, parameters: Mapping[str, Any]) -> Credentials:

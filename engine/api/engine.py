@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 from engine.api.opened import EngineSetup, OpenEngine, guarded, source_of
 from engine.batch import Manifest, Report, run_batch
 from engine.clock import LoopClock
-from engine.config import RetryPolicy, TransferConfig
+from engine.config import AddressingStyle, RegionMismatch, RetryPolicy, TransferConfig
 from engine.credentials import (
     Broker,
     BrokerStatistics,
@@ -80,6 +80,14 @@ class Engine:
         endpoint_url: S3's address where it is not AWS; else AWS_ENDPOINT_URL_S3.
         sts_endpoint_url: STS's address, or ``global`` for sts.amazonaws.com; else
             AWS_ENDPOINT_URL_STS, else the region's.
+        redshift_endpoint_url: The Redshift API's address; else AWS_ENDPOINT_URL_REDSHIFT.
+        region_mismatch: ``follow`` a bucket to the region that it says it is in, or ``error``.
+        addressing_style: ``path``, ``virtual``, or ``auto``: virtual-host style where it can be.
+        dualstack, fips: AWS's hosts with IPv6, with FIPS 140 validated TLS; else
+            AWS_USE_DUALSTACK_ENDPOINT, AWS_USE_FIPS_ENDPOINT.
+        proxy: URL of an HTTP proxy, or ``none``; else HTTPS_PROXY, HTTP_PROXY, NO_PROXY.
+        expect_continue: Whether a big body may wait for ``100 Continue`` on a new connection;
+            None is yes for AWS's own hosts, no for others.
         credentials: Keys to start from, instead of the role's source.
         source: A source's name (``default``, ``env``, ``profile``, ``ec2``, ...), or a provider
             of your own; where the role names none.
@@ -104,6 +112,13 @@ class Engine:
         region: str | None = None,
         endpoint_url: str | None = None,
         sts_endpoint_url: str | None = None,
+        redshift_endpoint_url: str | None = None,
+        region_mismatch: RegionMismatch = "follow",
+        addressing_style: AddressingStyle | None = None,
+        dualstack: bool | None = None,
+        fips: bool | None = None,
+        proxy: str | None = None,
+        expect_continue: bool | None = None,
         ca_bundle: str | None = None,
         credentials: Credentials | None = None,
         source: str | CredentialProvider | None = None,
@@ -126,6 +141,13 @@ class Engine:
                 region=region,
                 s3=endpoint_url,
                 sts=sts_endpoint_url,
+                redshift=redshift_endpoint_url,
+                region_mismatch=region_mismatch,
+                addressing_style=addressing_style,
+                dualstack=dualstack,
+                fips=fips,
+                proxy=proxy,
+                expect_continue=expect_continue,
                 ca_bundle=ca_bundle,
                 profile=profile,
             ),

@@ -160,6 +160,7 @@ class OpenEngine:
             clock=setup.clock,
             threads=self.door,
             user_agent=setup.user_agent,
+            emit=setup.emit,
         )
         return TransferContext(
             data=data,

@@ -97,7 +97,7 @@ class Exchanges:
         self._user_agent = user_agent
         self._signers: dict[str, Signer] = {}
         self.regions = BucketRegions(endpoints, emit)
-        connector = Connector(endpoints.timeouts, threads, endpoints.ca_bundle)
+        connector = Connector(endpoints.timeouts, threads, endpoints.ca_bundle, endpoints.proxies)
         self.pool = ConnectionPool(connector, clock, max_connections=max_connections)
 
     def call(self, operation: str, url: S3Url, method: str, query: str = "") -> Call:

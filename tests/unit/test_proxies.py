@@ -53,7 +53,7 @@ def test_what_is_no_http_proxy_is_refused_without_its_password(text: str) -> Non
 
 def test_the_environment_and_the_argument() -> None:
     read = Proxies.read
-    assert read({}) == Proxies()
+    assert read({}).http is read({}).https is None
     both = {"HTTPS_PROXY": "http://big:1", "https_proxy": "http://small:2"}
     assert str(read(both).https) == "http://small:2"
     assert read(both).http is None
@@ -88,19 +88,22 @@ def test_the_environment_and_the_argument() -> None:
         ("", "example.com", False),
         (",", "example.com", False),
         (".", "example.com", False),
-        ("127.0.0.1", "127.0.0.1", True),
-        ("127.0.0.1:443", "127.0.0.1", True),
-        ("127.0.0.1:80", "127.0.0.1", False),
-        ("0.0.1", "127.0.0.1", False),
+        ("192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1:443", "192.0.2.1", True),
+        ("192.0.2.1:80", "192.0.2.1", False),
+        ("0.2.1", "192.0.2.1", False),
         ("10.0.0.0/8", "10.1.2.3", True),
         ("10.0.0.0/8", "11.1.2.3", False),
         ("10.0.0.0/8", "10.example.com", False),
-        ("::1", "::1", True),
-        ("[::1]", "::1", True),
-        ("[::1]:443", "::1", True),
-        ("[::1]:80", "::1", False),
+        ("fd00::1", "fd00::1", True),
+        ("[fd00::1]", "fd00::1", True),
+        ("[fd00::1]:443", "fd00::1", True),
+        ("[fd00::1]:80", "fd00::1", False),
         ("fd00::/8", "fd12::1", True),
-        ("localhost", "127.0.0.1", False),
+        ("", "127.0.0.1", True),
+        ("", "localhost", True),
+        ("", "::1", True),
+        ("localhost", "192.0.2.1", False),
     ],
 )
 def test_who_is_asked_directly(pattern: str, host: str, direct: bool) -> None:

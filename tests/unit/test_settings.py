@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from engine.config import Endpoints
 from engine.errors import UsageError
+from engine.proxies import Proxies
 from engine.settings import GLOBAL_STS, SharedSettings, endpoints_from
 
 CONFIG = """
@@ -58,7 +59,8 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 def test_without_anything_it_is_us_east_1_and_aws_own_addresses(tmp_path: Path) -> None:
-    assert endpoints_from({"HOME": str(tmp_path)}) == Endpoints()
+    found = endpoints_from({"HOME": str(tmp_path)})
+    assert found == Endpoints(proxies=Proxies.read({}))
 
 
 def test_the_order_of_the_region(environ: dict[str, str]) -> None:

@@ -36,6 +36,7 @@ the URL given by S3ENGINE_DATABASE.
 @option("--table", required=True, help="schema.table or table.")
 @option("--staging", required=True, help="s3://bucket/prefix/ for the staged files.")
 @option("--database", required=True, help="jdbc:redshift: URL.")
+@option("--redshift-endpoint-url", help="The Redshift API's address where it is not AWS.")
 @option("--copy-role", help="ARN of a role of the cluster, or 'default'.")
 @option("--copy-keys-role", help="ARN of a role whose temporary keys COPY gets instead.")
 @option(
