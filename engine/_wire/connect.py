@@ -193,8 +193,11 @@ async def _first_of(
             errors.append(error)
         under_way.discard(address)
         over.set()
-        if winners or isinstance(errors[-1], ssl.SSLCertVerificationError):
+        if is_decided():
             tasks.cancel_scope.cancel()
+
+    def is_decided() -> bool:
+        return bool(winners) or any(isinstance(e, ssl.SSLCertVerificationError) for e in errors)
 
     try:
         async with anyio.create_task_group() as tasks:
@@ -203,11 +206,13 @@ async def _first_of(
                 tasks.start_soon(attempt, address, over)
                 with anyio.move_on_after(STAGGER_SECONDS):
                     await over.wait()
+                if is_decided():
+                    break
     finally:
         for address in under_way:
             slow(address)
     if not winners:
-        raise errors[-1]
+        raise next((e for e in errors if isinstance(e, ssl.SSLCertVerificationError)), errors[-1])
     return winners[0]
 
 
