@@ -28,6 +28,7 @@ from engine.errors import LoadRefused, UsageError, WrongLoop
 from engine.events import Emit, silent
 from engine.home import Home
 from engine.options import PLAIN, ObjectOptions
+from engine.planes import DEFAULT_PLANE
 from engine.protocols import CredentialProvider, Lease
 from engine.settings import endpoints_from
 from engine.transfer import (
@@ -97,6 +98,8 @@ class Engine:
         hook: Told every event; must not block.
         random: Jitter; pass a seeded one to repeat a run.
         refuse_long_chain: Over an hour from a role is an error; else it is cut to an hour.
+        data_plane: How requests to S3 are made: ``wire`` by our own client, ``aws`` by aioboto3
+            (slower; to compare with), or by one that you registered.
 
     Use it as ``async with Engine(...) as s3``; all its methods may run in any number of tasks of
     that event loop.
@@ -129,6 +132,7 @@ class Engine:
         hook: Emit = silent,
         random: Random | None = None,
         refuse_long_chain: bool = False,
+        data_plane: str = DEFAULT_PLANE,
     ) -> None:
         self.run_id = secrets.token_hex(4)
         self._setup = EngineSetup(
@@ -157,6 +161,7 @@ class Engine:
             emit=guarded(hook),
             random=random or Random(),
             refuse_long_chain=refuse_long_chain,
+            data_plane=data_plane,
             user_agent=f"s3engine/{VERSION} run/{self.run_id}",
             clock=LoopClock(),
         )

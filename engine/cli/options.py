@@ -76,6 +76,19 @@ class Source(click.ParamType[str]):
         return str(name)
 
 
+class DataPlane(click.ParamType[str]):
+    """A data plane, by the names that the room of planes knows."""
+
+    name = "plane"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        from engine.planes import DATA_PLANES
+
+        if value not in DATA_PLANES:
+            self.fail(f"{value!r} is not one of {', '.join(DATA_PLANES.names())}", param, ctx)
+        return str(value)
+
+
 def option(*names: str, **settings: Any) -> Callable[[F], F]:
     """A click option that can stand in the environment as ``S3ENGINE_<NAME>`` too."""
     variable = "S3ENGINE_" + names[0].partition("/")[0].lstrip("-").replace("-", "_").upper()
@@ -126,6 +139,10 @@ _ENGINE_OPTIONS = (
             help="Where the credentials that assume the role come from: "
             "env, profile, ec2, ecs, ... The default looks for them as AWS's SDKs do."),
     option("--profile", help="Of the AWS configuration files. Else AWS_PROFILE."),
+)  # fmt: skip
+_S3_OPTIONS = (
+    option("--data-plane", type=DataPlane(), default="wire", show_default=True,
+            help="How requests to S3 are made: wire is our own client, aws is aioboto3's."),
 )  # fmt: skip
 # What makes no sense without a role.
 _ROLE_FLAGS = (
@@ -186,6 +203,7 @@ def _stack(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
 
 
 engine_options = _stack(_ENGINE_OPTIONS)
+s3_options = _stack(_S3_OPTIONS)
 transfer_options = _stack(_TRANSFER_OPTIONS)
 output_options = _stack(_OUTPUT_OPTIONS)
 

@@ -41,6 +41,7 @@ class Session:
             config=_config(flags),
             hook=self.progress,
             refuse_long_chain=flags["refuse_long_chain"],
+            data_plane=flags.get("data_plane", "wire"),  # the commands of credentials have none
         )
         self.progress.run_id = self.engine.run_id
 

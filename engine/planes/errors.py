@@ -26,6 +26,8 @@ _FIXES = {
     "SlowDown": "S3 asks for fewer requests: lower --max-concurrency or spread the keys",
 }
 _NOT_FOUND = frozenset({"NoSuchBucket", "NoSuchKey", "NoSuchUpload", "NoSuchVersion", "404"})
+# What ListParts says of an upload that was completed or aborted; radosgw names the key.
+GONE = frozenset({"NoSuchUpload", "NoSuchKey"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 

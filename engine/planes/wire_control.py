@@ -27,7 +27,7 @@ from engine.errors import ProtocolError, S3Error
 from engine.events import Emit, silent
 from engine.options import PLAIN, ObjectOptions
 from engine.planes.answers import checksum_of, object_info
-from engine.planes.errors import s3_error
+from engine.planes.errors import GONE, s3_error
 from engine.planes.exchange import Answer, Call, Exchanges, version_query
 from engine.planes.lease_rules import is_near_expiry
 from engine.planes.wire import WirePlane
@@ -211,7 +211,7 @@ class WireControlPlane(ControlPlane):
             try:
                 answer = await self._exchanges.small(call, limit=MAX_PARTS_PAGE)
             except S3Error as error:
-                if error.s3_code == "NoSuchUpload":
+                if error.s3_code in GONE:
                     return ()
                 raise
             document = _read(call, answer, "ListPartsResult", "Part")
