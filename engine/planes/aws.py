@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 from engine._wire.documents import is_writable
@@ -48,8 +48,8 @@ class AwsControlPlane(ControlPlane):
         )
         return ObjectInfo(
             url,
-            size=int(answer["ContentLength"]),
-            etag=answer.get("ETag", ""),
+            size=int(_said(answer, "ContentLength", url)),
+            etag=_said(answer, "ETag", url),
             checksum=checksum_in(answer),
             last_modified=answer.get("LastModified"),
             version_id=answer.get("VersionId"),
@@ -63,6 +63,7 @@ class AwsControlPlane(ControlPlane):
         if token is not None:
             asked["ContinuationToken"] = token
         answer = await self._calls.call("list_objects_v2", prefix, asked)
+        _said(answer, "Name", prefix)
         page = [
             ObjectInfo(
                 S3Url(prefix.bucket, row["Key"]),
@@ -90,7 +91,7 @@ class AwsControlPlane(ControlPlane):
         if algorithm is not None:
             asked |= {"ChecksumAlgorithm": algorithm.name.upper(), "ChecksumType": "FULL_OBJECT"}
         answer = await self._calls.call("create_multipart_upload", url, asked)
-        return UploadId(answer["UploadId"])
+        return UploadId(_said(answer, "UploadId", url))
 
     async def complete_multipart_upload(
         self,
@@ -166,6 +167,17 @@ class AwsControlPlane(ControlPlane):
     async def aclose(self) -> None:
         """Close all connections; calls under way fail."""
         await self._calls.aclose()
+
+
+def _said(answer: Mapping[str, Any], field: str, url: S3Url) -> Any:
+    """A field that S3 always says: botocore takes any XML, and leaves out what it cannot find.
+
+    Raises:
+        ProtocolError: It is not there: whatever answered was not S3.
+    """
+    if answer.get(field) in (None, ""):
+        raise ProtocolError(f"an answer without {field} for {url}", fix="Check the endpoint")
+    return answer[field]
 
 
 def _part_row(part: PartReceipt) -> dict[str, Any]:
