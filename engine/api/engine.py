@@ -16,6 +16,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from engine.api.opened import EngineSetup, OpenEngine, guarded, source_of
+from engine.api.streaming import StreamingVerbs
+from engine.api.streaming import object_url as _object_url
 from engine.batch import Manifest, Report, run_batch
 from engine.clock import LoopClock
 from engine.config import AddressingStyle, RegionMismatch, RetryPolicy, TransferConfig
@@ -72,7 +74,7 @@ class EngineStatistics:
         return self.chain[-1][1] if len(self.chain) > 1 else None
 
 
-class Engine:
+class Engine(StreamingVerbs):
     """Moves objects, and loads them into Redshift, under credentials that are kept fresh.
 
     Args:
@@ -351,10 +353,3 @@ class Engine:
         opened = self._ready()
         self._open = None
         await opened.stop()
-
-
-def _object_url(url: S3Url | str) -> S3Url:
-    parsed = S3Url.parse(url)
-    if not parsed.key:
-        raise UsageError(f"{parsed} names a bucket, not an object", fix="Add the key")
-    return parsed
