@@ -67,6 +67,7 @@ async def upload(source: ByteSource, url: S3Url, context: TransferContext) -> Tr
 async def put_whole(
     source: ByteSource, url: S3Url, algorithm: ChecksumAlgorithm | None, context: TransferContext
 ) -> PutReceipt:
+    """The source by one request."""
     async def put() -> PutReceipt:
         async with context.limiter.slot(big=False, size=source.size):
             return await context.data.put_object(url, source, algorithm, options=context.options)
@@ -152,6 +153,7 @@ async def complete_upload(
     algorithm: ChecksumAlgorithm | None,
     context: TransferContext,
 ) -> PutReceipt:
+    """Make the object of its parts; the sums of the parts, combined, are the object's."""
     assert sum(part.size for part in receipts) == size
     checksum = _whole_checksum(receipts, algorithm) if algorithm is not None else None
     tries = 0
