@@ -118,6 +118,7 @@ class ObjectOptions:
 
     Attributes:
         content_type: Of the object; S3's own default is ``binary/octet-stream``.
+        expires: When caches are to take it for stale: a date as HTTP writes it (RFC 9110, 5.6.7).
         storage_class: As S3 names it (``STANDARD_IA``, ``GLACIER_IR``, ...).
         metadata: User metadata, names without ``x-amz-meta-``.
         tags: Object tags.
@@ -137,6 +138,7 @@ class ObjectOptions:
     content_disposition: str | None = None
     content_encoding: str | None = None
     content_language: str | None = None
+    expires: str | None = None
     storage_class: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -221,6 +223,7 @@ class ObjectOptions:
             ("content-disposition", self.content_disposition),
             ("content-encoding", self.content_encoding),
             ("content-language", self.content_language),
+            ("expires", self.expires),
             ("x-amz-storage-class", self.storage_class),
         )
 

@@ -185,7 +185,10 @@ class Checksum:
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What S3 says of one stored object. ``size`` is in bytes."""
+    """What S3 says of one stored object. ``size`` is in bytes.
+
+    ``headers`` is the head of the answer, names in lower case; a listing has none.
+    """
 
     url: S3Url
     size: int
@@ -194,6 +197,7 @@ class ObjectInfo:
     last_modified: datetime | None = None
     version_id: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ of S3's codes (``planes.errors``), other planes.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from urllib.parse import urlsplit
 
@@ -47,6 +47,19 @@ def checksum_of(headers: Mapping[str, str]) -> Checksum | None:
     return None
 
 
+def checksum_in(values: Mapping[str, str]) -> Checksum | None:
+    """The checksum in a document (``ChecksumCRC64NVME``), by the rules for the one in a head."""
+    return checksum_of(dict(_as_headers(values)))
+
+
+def _as_headers(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if name == "ChecksumType":
+            yield "x-amz-checksum-type", value
+        elif name.startswith("Checksum"):
+            yield f"x-amz-checksum-{name[len('Checksum') :].lower()}", value
+
+
 def object_info(url: S3Url, headers: Mapping[str, str], size: int) -> ObjectInfo:
     """What the head of a GET says of the object.
 
@@ -64,6 +77,7 @@ def object_info(url: S3Url, headers: Mapping[str, str], size: int) -> ObjectInfo
         last_modified=date_of(headers, "last-modified"),
         version_id=headers.get("x-amz-version-id"),
         metadata={k[len(_META) :]: v for k, v in headers.items() if k.startswith(_META)},
+        headers=headers,
     )
 
 

@@ -23,7 +23,7 @@ import aiohttp
 from aiohttp import web
 
 from engine.errors import EngineError, UsageError
-from engine.testing import gate_s3, gate_s3_multipart, gate_sts
+from engine.testing import gate_copy, gate_s3, gate_s3_multipart, gate_sts
 from engine.testing.faults import FaultPlan
 from engine.testing.gate_answer import Answer, Dropped, drop, send
 from engine.testing.gate_direct import MotoClient
@@ -45,10 +45,10 @@ _HANDLERS: dict[str, _Handler] = {
     "GetObject": gate_s3.get_or_head,
     "HeadObject": gate_s3.get_or_head,
     "PutObject": gate_s3.put_object,
-    "CopyObject": gate_s3.copy_object,
+    "CopyObject": gate_copy.copy_object,
     "CreateMultipartUpload": gate_s3_multipart.create,
     "UploadPart": gate_s3_multipart.upload_part,
-    "UploadPartCopy": gate_s3_multipart.copy_part,
+    "UploadPartCopy": gate_copy.copy_part,
     "CompleteMultipartUpload": gate_s3_multipart.complete,
     "AbortMultipartUpload": gate_s3_multipart.abort,
     "ListParts": gate_s3_multipart.list_parts,

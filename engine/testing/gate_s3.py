@@ -247,21 +247,6 @@ async def put_object(exchange: Exchange, store: Store) -> Answer:
     return answer
 
 
-async def copy_object(exchange: Exchange, store: Store) -> Answer:
-    """CopyObject: a checksum of the whole source is also one of the copy."""
-    body = await read_body(exchange, store)
-    body.close()
-    answer = await store.forward(exchange)
-    source = unquote(exchange.request.headers["X-Amz-Copy-Source"].partition("?")[0])
-    bucket, _, key = source.removeprefix("/").partition("/")
-    stored = store.checksums.get((bucket, key))
-    etag = etag_in(answer)
-    if etag and stored is not None and stored.kind == checksum.FULL_OBJECT:
-        copied = checksum.StoredChecksum(stored.algorithm, stored.value, stored.kind, etag)
-        store.remember(exchange.bucket, exchange.key, copied)
-    return answer
-
-
 def refusal(exchange: Exchange, error: AwsError) -> Answer:
     """An error as an answer; HEAD has no body to put it in."""
     if isinstance(error, BareError):

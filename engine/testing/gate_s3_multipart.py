@@ -57,34 +57,6 @@ async def upload_part(exchange: Exchange, store: Store) -> Answer:
     return answer
 
 
-async def copy_part(exchange: Exchange, store: Store) -> Answer:
-    """UploadPartCopy: the bytes never came by, so they are read back to know their checksum."""
-    upload = _upload(exchange, store)
-    number = exchange.part_number
-    upload.check_part(number, upload.declared)
-    (await read_body(exchange, store)).close()
-    answer = await store.forward(exchange)
-    etag = etag_in(answer)
-    if not etag or number is None:
-        return answer
-    headers = exchange.request.headers
-    source = headers["X-Amz-Copy-Source"].removeprefix("/")
-    part = headers.get("X-Amz-Copy-Source-Range")
-    upstream = await store.forwarder.send(
-        "GET", f"/{source}", {"Range": part} if part is not None else {}
-    )
-    digest, size = checksum.new_digest(upload.algorithm), 0
-    async for data in upstream.content.iter_any():
-        digest.update(data)
-        size += len(data)
-    told = (upload.algorithm, checksum.encode(digest.digest()))
-    upload.parts[number] = Part(size, etag, digest.digest(), told)
-    name = f"Checksum{upload.algorithm.upper()}"
-    value = f"<{name}>{told[1]}</{name}></CopyPartResult>"
-    answer.body = _data(answer).replace(b"</CopyPartResult>", value.encode())
-    return answer
-
-
 async def complete(exchange: Exchange, store: Store) -> Answer:
     """CompleteMultipartUpload."""
     upload = _upload(exchange, store)

@@ -68,6 +68,7 @@ async def put_whole(
     source: ByteSource, url: S3Url, algorithm: ChecksumAlgorithm | None, context: TransferContext
 ) -> PutReceipt:
     """The source by one request."""
+
     async def put() -> PutReceipt:
         async with context.limiter.slot(big=False, size=source.size):
             return await context.data.put_object(url, source, algorithm, options=context.options)
