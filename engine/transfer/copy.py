@@ -97,13 +97,13 @@ async def _copy_whole(
     context: TransferContext,
     reading: TransferContext,
 ) -> tuple[PutReceipt, bool]:
-    options, keep_metadata = context.options, True
-    if _replaces_metadata(options):
-        options, keep_metadata = _merged(options, info, {}), False
-    keep_tags = context.copies.keep_tags and not options.tags
-    if context.copies.keep_tags and options.tags:
-        tags = await _tags_of(info.url, reading)
-        options = dataclasses.replace(options, tags={**tags, **options.tags})
+    options, rules = context.options, context.copies
+    keep_tags = rules.keep_tags and not options.tags
+    # Ceph takes new tags together with new metadata only, so one replaced replaces both.
+    keep_metadata = keep_tags and not _replaces_metadata(options)
+    if not keep_metadata:
+        tags = await _tags_of(info.url, reading) if rules.keep_tags and not keep_tags else {}
+        options = _merged(options, info, tags)
     asked = CopySource(info.url, info.etag or None, reading.options)
     algorithm = chosen(context.config.checksum)
 

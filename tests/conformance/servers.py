@@ -30,6 +30,7 @@ class Server:
         keeps_sums: It stores our checksums and says them back.
         says_sum_at_complete: Its answer to CompleteMultipartUpload has the checksum.
         empty_complete: Its answer to CompleteMultipartUpload has an empty ETag.
+        tags_alone: It can replace the tags of a copy and keep the metadata.
         ca_bundle: File of the certificate to trust, where it speaks TLS.
     """
 
@@ -39,6 +40,7 @@ class Server:
     keeps_sums: bool = True
     says_sum_at_complete: bool = True
     empty_complete: bool = False
+    tags_alone: bool = True
     ca_bundle: str | None = None
     region: str = REGION
 
@@ -76,7 +78,8 @@ def moto_in_auth_mode() -> Iterator[Server]:
 
 
 def radosgw_server(radosgw: Radosgw, *, tls: bool) -> Server:
-    """Ceph's gateway: it ignores checksums, and leaves the ETag of Complete empty."""
+    """Ceph's gateway: it ignores checksums, and leaves the ETag of Complete empty; a copy whose
+    metadata are kept has the source's tags, whatever it is told."""
     owner = radosgw.owner
     keys = Credentials(owner.access_key_id, owner.secret_access_key)
     return Server(
@@ -84,5 +87,6 @@ def radosgw_server(radosgw: Radosgw, *, tls: bool) -> Server:
         keys,
         keeps_sums=False,
         empty_complete=True,
+        tags_alone=False,
         ca_bundle=radosgw.ca_bundle if tls else None,
     )
