@@ -99,10 +99,9 @@ async def _copy_whole(
 ) -> tuple[PutReceipt, bool]:
     options, rules = context.options, context.copies
     keep_tags = rules.keep_tags and not options.tags
-    # Ceph takes new tags together with new metadata only, so one replaced replaces both.
-    keep_metadata = keep_tags and not _replaces_metadata(options)
-    if not keep_metadata:
-        tags = await _tags_of(info.url, reading) if rules.keep_tags and not keep_tags else {}
+    keep_metadata = not _replaces_metadata(options)
+    tags = await _tags_of(info.url, reading) if rules.keep_tags and not keep_tags else {}
+    if not (keep_metadata and keep_tags):
         options = _merged(options, info, tags)
     asked = CopySource(info.url, info.etag or None, reading.options)
     algorithm = chosen(context.config.checksum)

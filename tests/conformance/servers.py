@@ -30,7 +30,7 @@ class Server:
         keeps_sums: It stores our checksums and says them back.
         says_sum_at_complete: Its answer to CompleteMultipartUpload has the checksum.
         empty_complete: Its answer to CompleteMultipartUpload has an empty ETag.
-        tags_alone: It can replace the tags of a copy and keep the metadata.
+        retags: A copy can have other tags than its source.
         ca_bundle: File of the certificate to trust, where it speaks TLS.
     """
 
@@ -40,7 +40,7 @@ class Server:
     keeps_sums: bool = True
     says_sum_at_complete: bool = True
     empty_complete: bool = False
-    tags_alone: bool = True
+    retags: bool = True
     ca_bundle: str | None = None
     region: str = REGION
 
@@ -78,8 +78,8 @@ def moto_in_auth_mode() -> Iterator[Server]:
 
 
 def radosgw_server(radosgw: Radosgw, *, tls: bool) -> Server:
-    """Ceph's gateway: it ignores checksums, and leaves the ETag of Complete empty; a copy whose
-    metadata are kept has the source's tags, whatever it is told."""
+    """Ceph's gateway: it ignores checksums, and leaves the ETag of Complete empty; it does
+    not listen to what is said of the tags of a copy."""
     owner = radosgw.owner
     keys = Credentials(owner.access_key_id, owner.secret_access_key)
     return Server(
@@ -87,6 +87,6 @@ def radosgw_server(radosgw: Radosgw, *, tls: bool) -> Server:
         keys,
         keeps_sums=False,
         empty_complete=True,
-        tags_alone=False,
+        retags=False,
         ca_bundle=radosgw.ca_bundle if tls else None,
     )
