@@ -22,6 +22,7 @@ _PARAMETERS = {
     "content-encoding": "ContentEncoding",
     "content-language": "ContentLanguage",
     "content-type": "ContentType",
+    "expires": "Expires",
     "if-match": "IfMatch",
     "if-none-match": "IfNoneMatch",
     "x-amz-copy-source-if-match": "CopySourceIfMatch",

@@ -80,6 +80,8 @@ class WireCopies:
         call = self._exchanges.call("get object tagging", url, "GET", encode_query(query))
         call.signed = options.for_bucket()
         answer = await self._exchanges.small(call)
+        if not answer.body:
+            return {}  # Ceph's word for no tags
         document = read_document(answer.body, "Tag", below="TagSet")
         if document.root != "TagSet":
             raise ProtocolError(f"an answer without tags for {url}")
