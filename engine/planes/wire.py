@@ -244,10 +244,9 @@ class WirePlane(DataPlane):
                 }
             elif held is None and length <= len(buffers[0]):
                 await self._threads.run(source.read_into, offset, buffers[0][:length])
-            call.plain = {"content-length": str(length)}
 
             async def send(connection: Connection) -> None:
-                head = await self.exchanges.signed_head(call)
+                head = await self.exchanges.head_first(call, connection, length)
                 if held is not None:
                     connection.begin_send(held, head)
                     await connection.sent()
