@@ -142,6 +142,8 @@ class ByteSource(Protocol):
     """Of an open file that holds the bytes at the same offsets, for the kernel to send; or None."""
     memory: memoryview | None = None
     """The bytes themselves, where they are in memory: then nothing is read in a thread."""
+    mtime_ns: int | None = None
+    """Of the file, where it is one: when it was last modified."""
 
     @abstractmethod
     def read_into(self, offset: int, view: memoryview) -> None:

@@ -188,6 +188,7 @@ class ObjectInfo:
     """What S3 says of one stored object. ``size`` is in bytes.
 
     ``headers`` is the head of the answer, names in lower case; a listing has none.
+    ``storage_class`` is None where nothing is said, which at AWS means STANDARD.
     """
 
     url: S3Url
@@ -198,6 +199,7 @@ class ObjectInfo:
     version_id: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    storage_class: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +246,7 @@ class TransferResult:
         verified: Whether that checksum was compared with the bytes moved. A store that keeps
             no checksum gives False, which is not an error.
         seconds: Wall time from the first request to the last answer.
+        version_id: Of the object written or read; None where the bucket keeps no versions.
     """
 
     url: S3Url
@@ -254,3 +257,4 @@ class TransferResult:
     checksum: Checksum | None
     verified: bool
     seconds: float
+    version_id: str | None = None

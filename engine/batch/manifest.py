@@ -99,6 +99,12 @@ class Manifest:
         self._check_listed()
         return await save(self.entries, Path(path))
 
+    @property
+    def is_one_object(self) -> bool:
+        """Whether it is known to be one object at most."""
+        entries = self.entries
+        return not self.trees and isinstance(entries, list | tuple) and len(entries) <= 1
+
     def _check_listed(self) -> None:
         if self.trees:
             raise UsageError("a folder or prefix has to be listed before it can be written")

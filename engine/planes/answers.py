@@ -78,6 +78,7 @@ def object_info(url: S3Url, headers: Mapping[str, str], size: int) -> ObjectInfo
         version_id=headers.get("x-amz-version-id"),
         metadata={k[len(_META) :]: v for k, v in headers.items() if k.startswith(_META)},
         headers=headers,
+        storage_class=headers.get("x-amz-storage-class"),
     )
 
 
@@ -182,6 +183,8 @@ def refusal(
     region = document.facts.get("region") or _region_of(headers.get("location", ""))
     if region:
         headers.setdefault("x-amz-bucket-region", region)
+    if "storage_class" in document.facts:
+        headers.setdefault("x-amz-storage-class", document.facts["storage_class"])
     error = s3_error(
         operation,
         url,

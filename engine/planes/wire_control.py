@@ -362,6 +362,7 @@ def _listed(bucket: str, row: Mapping[str, str], encoded: bool) -> ObjectInfo:
         size=_number(row.get("Size", "")),
         etag=row.get("ETag", ""),
         last_modified=_instant(row.get("LastModified", "")),
+        storage_class=row.get("StorageClass"),
     )
 
 

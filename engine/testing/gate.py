@@ -153,6 +153,7 @@ class Gate(Scene):
         self.accounts.clear()
         self._store.uploads.clear()
         self._store.checksums.clear()
+        self._store.customer_keys.clear()
         self.clock_offset = 0.0
         self.bandwidth = None
         self.expired_as = "ExpiredToken"
@@ -226,7 +227,10 @@ class Gate(Scene):
                 return gate_sts.refusal(exchange, error)
         try:
             await gate_s3.begin(exchange, self._store)
+            self._store.customer_keys.check(exchange)
             handler = _HANDLERS.get(exchange.action, gate_s3.plain)
-            return await handler(exchange, self._store)
+            answer = await handler(exchange, self._store)
+            self._store.customer_keys.note(exchange, answer)
+            return answer
         except AwsError as error:
             return gate_s3.refusal(exchange, error)

@@ -20,6 +20,7 @@ from engine.testing.faults import Fault, FaultPlan
 from engine.testing.gate_answer import Answer, drop
 from engine.testing.gate_auth import authenticate_s3, refuse_ended_s3
 from engine.testing.gate_body import Body, BodyReader, declared_algorithm
+from engine.testing.gate_customer_key import CustomerKeys
 from engine.testing.gate_errors import AwsError, BareError, s3_document
 from engine.testing.gate_exchange import Exchange
 from engine.testing.gate_forward import Forwarder, answer_headers
@@ -50,6 +51,7 @@ class Store:
     region: str | None
     uploads: Uploads = field(default_factory=Uploads)
     checksums: dict[tuple[str, str], checksum.StoredChecksum] = field(default_factory=dict)
+    customer_keys: CustomerKeys = field(default_factory=CustomerKeys)
     expired_as: str = "ExpiredToken"
 
     def remember(self, bucket: str, key: str, stored: checksum.StoredChecksum) -> None:

@@ -14,11 +14,13 @@ from engine.errors import ChecksumMismatch, ObjectChanged
 from engine.events import BytesMoved, ObjectDone, PartDone
 from engine.protocols import ByteSink, ChecksumAlgorithm
 from engine.transfer.checksums import CHECKSUMS, NONE, chosen
-from engine.transfer.context import TransferContext
+from engine.transfer.context import TransferContext, uncounted
 from engine.transfer.files import partial_file, publish, write_file
 from engine.transfer.parts import Part, PartPlan, plan_ranges
+from engine.transfer.readable import check_readable
 from engine.transfer.sinks import FileSink, MemorySink
 from engine.transfer.sources import SMALL_FILE, FileSource
+from engine.transfer.stored_as import mtime_of
 from engine.transfer.workers import run_parts
 from engine.types import Checksum, MiB, ObjectInfo, RangeReceipt, S3Url, TransferResult
 
@@ -39,6 +41,7 @@ async def download(
         TransferError: ``target`` is as it was before.
         ObjectChanged: The object was overwritten meanwhile.
         ChecksumMismatch: The bytes are not those that S3 has a checksum of.
+        ClientEncrypted, ObjectArchived: They are not to be had, or not as they were meant.
     """
     started = context.clock.monotonic()
     info = listed or await head(url, context)
@@ -46,6 +49,7 @@ async def download(
     if plan.multipart and info.checksum is None and listed is not None:
         info = await head(url, context)  # a listing has no checksum, and a range neither
         plan = plan_ranges(info.size, context.config)
+    check_readable(info, context.options)
     if listed is not None and info.size <= SMALL_FILE and not plan.multipart:
         info, verified = await _small(info, target, plan, context)
     else:
@@ -57,7 +61,7 @@ async def download(
                 context,
                 lambda algorithm: context.door.run(_sum_file, partial.temporary, algorithm),
             )
-            await publish(partial, context.door)
+            await publish(partial, context.door, _mtime(info, context))
     seconds = context.clock.monotonic() - started
     context.emit(ObjectDone(url, str(target), "download", info.size, len(plan.parts), seconds))
     return TransferResult(
@@ -69,7 +73,12 @@ async def download(
         checksum=info.checksum,
         verified=verified,
         seconds=seconds,
+        version_id=info.version_id,
     )
+
+
+def _mtime(info: ObjectInfo, context: TransferContext) -> int | None:
+    return mtime_of(info) if context.options.preserve_mtime else None
 
 
 async def head(url: S3Url, context: TransferContext) -> ObjectInfo:
@@ -122,7 +131,7 @@ async def _small(
         return algorithm.update(sink.memory)
 
     info, verified = await _fetch_and_verify(info, sink, plan, context, sum_again)
-    await write_file(target, sink.data, context.door)
+    await write_file(target, sink.data, context.door, _mtime(info, context))
     return info, verified
 
 
@@ -135,7 +144,8 @@ async def _fetch_and_verify(
 ) -> tuple[ObjectInfo, bool]:
     algorithm = _algorithm_for(info.checksum, context)
     for attempt in range(1, MAX_FETCHES + 1):
-        whole, info = await _fetch(info, sink, plan, algorithm, context)
+        counted = context if attempt == 1 else uncounted(context)
+        whole, info = await _fetch(info, sink, plan, algorithm, counted)
         stored = info.checksum
         if stored is None or not stored.full_object or stored.algorithm not in CHECKSUMS:
             return info, False
@@ -171,6 +181,7 @@ async def _fetch(
             raise ObjectChanged(
                 f"{info.url} was overwritten while it was read", s3_code="Changed", status=200
             )
+        check_readable(receipt.object, context.options)
         return receipt.crc or 0, receipt.object
 
     async def get(part: Part) -> RangeReceipt:
