@@ -255,8 +255,10 @@ class WirePlane(DataPlane):
 
             # Waiting for a renewal here and not in ``send`` keeps connections fresh.
             await self.exchanges.ready(call)
+            # A write under a condition may only be repeated by who knows that it is a repetition.
+            repeatable = call.signed.keys().isdisjoint(("if-match", "if-none-match"))
             async with self._pool.request(
-                call.target.origin, "PUT", send, repeatable=True
+                call.target.origin, "PUT", send, repeatable=repeatable
             ) as response:
                 if response.head.status != 200:
                     raise await self.exchanges.refused(call, response)

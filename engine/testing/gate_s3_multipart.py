@@ -11,6 +11,7 @@ from xml.sax.saxutils import escape
 from engine.testing import gate_checksum as checksum
 from engine.testing.gate_answer import Answer
 from engine.testing.gate_body import declared_algorithm
+from engine.testing.gate_errors import AwsError
 from engine.testing.gate_exchange import Exchange
 from engine.testing.gate_multipart import (
     Part,
@@ -68,6 +69,7 @@ async def complete(exchange: Exchange, store: Store) -> Answer:
     finally:
         body.close()
     found = upload.complete(named, headers)
+    await _check_if_match(exchange, store)
     answer = await store.forward(exchange, document=complete_document(named))
     etag = etag_in(answer)
     if not etag:
@@ -82,6 +84,25 @@ async def complete(exchange: Exchange, store: Store) -> Answer:
     )
     answer.body = _data(answer).replace(b"</CompleteMultipartUploadResult>", added.encode())
     return answer
+
+
+async def _check_if_match(exchange: Exchange, store: Store) -> None:
+    """moto knows this condition at PutObject only."""
+    wanted = exchange.request.headers.get("If-Match")
+    if wanted is None:
+        return
+    path = exchange.request.raw_path.partition("?")[0]
+    head = await store.forwarder.send("HEAD", path, {})
+    head.release()
+    if head.status == 404:
+        raise AwsError("NoSuchKey", "The specified key does not exist.", status=404)
+    if head.headers.get("ETag", "").strip('"') != wanted.strip('"'):
+        raise AwsError(
+            "PreconditionFailed",
+            "At least one of the pre-conditions you specified did not hold",
+            status=412,
+            Condition="If-Match",
+        )
 
 
 async def abort(exchange: Exchange, store: Store) -> Answer:
