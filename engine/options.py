@@ -20,7 +20,6 @@ from typing import NoReturn, Self
 from urllib.parse import urlencode
 
 from engine.errors import UsageError
-from engine.types import not_pickled
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
 MAX_METADATA = 2_048
@@ -111,7 +110,10 @@ class CustomerKey:
         }
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError(not_pickled("CustomerKey"))
+        raise TypeError(
+            "a CustomerKey is not pickled, it would lie there in clear: "
+            "read it where it is kept, in the other process too"
+        )
 
     def __copy__(self) -> Self:
         return self

@@ -54,7 +54,7 @@ class Call:
     method: str
     target: Target
     query: str = ""
-    signed: dict[str, str] = field(default_factory=dict)
+    signed: dict[str, str] = field(default_factory=dict, repr=False)  # a customer's key, too
     plain: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
     credentials: Credentials | None = None

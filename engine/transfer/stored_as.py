@@ -48,7 +48,8 @@ async def options_for(
 
 def content_type_of(name: str) -> str | None:
     """The type that a file's name promises; None where it promises none."""
-    kind, encoding = mimetypes.guess_type(name.rpartition("/")[2])
+    # Behind a folder, so that no name is read as a URL.
+    kind, encoding = mimetypes.guess_type(f"./{name.rpartition('/')[2]}")
     return _COMPRESSED.get(encoding) if encoding is not None else kind
 
 
