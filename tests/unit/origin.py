@@ -57,7 +57,8 @@ class Exchange:
         fields = {"date": DATE, "content-length": str(len(body))}
         fields |= {name.replace("_", "-"): value for name, value in headers.items()}
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        await self.send(f"HTTP/1.1 {status} X\r\n{lines}\r\n".encode() + body)
+        said = b"" if self.request.method == "HEAD" else body
+        await self.send(f"HTTP/1.1 {status} X\r\n{lines}\r\n".encode() + said)
 
     def reset(self) -> None:
         """Close with RST."""
@@ -102,7 +103,7 @@ class Origin:
         first, *lines = raw[:-4].decode().split("\r\n")
         method, target, _ = first.split(" ")
         pairs = (line.split(": ", 1) for line in lines)
-        request = Request(method, target, {name: value for name, value in pairs}, head=raw)
+        request = Request(method, target, {name.lower(): value for name, value in pairs}, head=raw)
         request.connection = number
         self.requests.append(request)
         exchange = Exchange(self, reader, writer, request)
