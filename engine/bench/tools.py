@@ -109,7 +109,7 @@ def _runner(name: str) -> Command:
 
 def _s3engine(program: str, work: Work, place: Place, file: Path) -> list[str]:
     if work.checksum is not None:
-        place.options["checksum"] = _our_checksum(work.checksum)
+        place.options["checksum"] = our_checksum(work.checksum)
     if work.in_memory:
         return _runner("s3engine")(program, work, place, file)
     start = "import sys; from engine.cli.app import main; main(sys.argv[1:])"
@@ -128,7 +128,8 @@ def _s3engine(program: str, work: Work, place: Place, file: Path) -> list[str]:
     return [*words, "cp", *way, "--quiet", *flags]
 
 
-def _our_checksum(wanted: str) -> str:
+def our_checksum(wanted: str) -> str:
+    """S3's name of a checksum as s3engine writes it. Raises UsageError for one it has not."""
     from engine.transfer.checksums import CHECKSUMS
 
     if wanted.lower() not in CHECKSUMS.names():

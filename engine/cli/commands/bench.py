@@ -148,10 +148,13 @@ def _plan(ctx: click.Context, url: S3Url, workload: Workload, folder: Path, pape
     from click.core import ParameterSource
 
     from engine.bench.bench import Plan, look_for
-    from engine.bench.tools import OURS, PEERS
+    from engine.bench.tools import OURS, PEERS, our_checksum
     from engine.settings import endpoints_from
 
     flags, found = ctx.params, []
+    for work in workload.works:
+        if work.checksum is not None:
+            our_checksum(work.checksum)  # refused here: nothing has been sent yet
     for name in (OURS, *_names(flags["against"], "--against", PEERS)):
         tool = look_for(name)
         if tool is None:
