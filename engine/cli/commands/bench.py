@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from engine.cli.options import (
-    Session,
     Size,
     engine_options,
     option,
@@ -22,6 +21,7 @@ from engine.cli.options import (
     transfer_options,
 )
 from engine.cli.output import print_json, size_text
+from engine.cli.session import Session
 from engine.errors import UsageError
 from engine.types import MiB, S3Url
 
@@ -131,14 +131,14 @@ def _names(text: str, flag: str, known: Sequence[str]) -> list[str]:
 
 def _workload(flags: dict[str, Any]) -> Workload:
     from engine.bench import workload
-    from engine.config import MAX_OBJECT_SIZE
+    from engine.limits import AWS
 
     if flags["workload"] is not None:
         return workload.read(flags["workload"])
     verbs: list[Any] = _names(flags["jobs"], "--jobs", _JOBS)
     if not verbs:
         raise UsageError("no job is left", fix=f"Known: {', '.join(_JOBS)}")
-    if not 1 <= flags["size"] <= MAX_OBJECT_SIZE:
+    if not 1 <= flags["size"] <= AWS.max_object_size:
         raise UsageError(f"objects of {flags['size']} bytes", fix="Give a --size that S3 takes")
     return workload.standard(verbs, flags["size"], flags["count"], _ROUNDS)
 
