@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -54,6 +55,17 @@ class Wire:
 
 
 Open = Callable[..., AbstractAsyncContextManager[Wire]]
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
+        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop", marks=pytest.mark.prove),
+    ]
+)
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """Both loops by ``make rules``; the default suite is content with one."""
+    return request.param
 
 
 @pytest.fixture(scope="session")
