@@ -64,6 +64,9 @@ class Plan:
         endpoints: Its CA bundle is an absolute path: tools run in the folder.
         options: Settings of s3engine that differ from its defaults.
         ceiling: Measure bare sockets too.
+        environment: Further variables of every tool.
+        elsewhere: Bucket -> its region, where the engine has learned that it is another one;
+            filled while the benchmark runs.
     """
 
     prefix: S3Url
@@ -74,6 +77,13 @@ class Plan:
     endpoints: Endpoints
     options: dict[str, Any]
     ceiling: bool = True
+    environment: Mapping[str, str] = field(default_factory=dict)
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def region(self) -> str:
+        """Of the bucket, as far as it is known: all tools are told the same."""
+        return self.elsewhere.get(self.prefix.bucket, self.endpoints.region)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +288,7 @@ class Bench:
             folder,
             remote.bucket,
             remote.key,
-            endpoints.region,
+            self._plan.region,
             endpoints.s3 or "",
             endpoints.ca_bundle or "",
             dict(self._plan.options),
@@ -295,7 +305,8 @@ class Bench:
             if name == "AWS_CONFIG_FILE" or not name.startswith(("AWS_", "S3ENGINE_"))
         }
         keys = await self._engine.lease.at_least(self._longest * _SESSION_FACTOR)
-        region = self._plan.endpoints.region
+        region = self._plan.region
+        kept |= self._plan.environment
         kept |= {
             "AWS_ACCESS_KEY_ID": keys.access_key_id,
             "AWS_SECRET_ACCESS_KEY": keys.secret_access_key,

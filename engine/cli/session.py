@@ -16,32 +16,43 @@ from engine.cli.options import network_of, role_from
 from engine.cli.output import Progress, set_up_logging
 from engine.config import TransferConfig
 from engine.errors import CommitUnknown
+from engine.events import Emit, Event, silent
 
 T = TypeVar("T")
 
 
 class Session:
-    """One run of the command: an engine made from flags, and its progress."""
+    """One run of the command: an engine made from flags, and its progress.
 
-    def __init__(self, flags: dict[str, Any]) -> None:
+    Args:
+        hook: Told every event besides.
+    """
+
+    def __init__(self, flags: dict[str, Any], hook: Emit = silent) -> None:
         from engine.api import Engine
 
         set_up_logging(flags.get("verbose", 0))
         self.progress = Progress(
             run_id="", as_json=flags.get("as_json", False), quiet=flags.get("quiet", False)
         )
+
+        def tell(event: Event) -> None:
+            self.progress(event)
+            hook(event)
+
         self.engine = Engine(
             _role(flags),
             region=flags["region"],
             endpoint_url=flags["endpoint_url"],
             sts_endpoint_url=flags["sts_endpoint_url"],
             redshift_endpoint_url=flags.get("redshift_endpoint_url"),
+            ca_bundle=flags["ca_bundle"],
             **network_of(flags),
             source=flags["source"],
             profile=flags["profile"],
             config=_config(flags),
             options=options_of_all(flags),
-            hook=self.progress,
+            hook=tell,
             refuse_long_chain=flags["refuse_long_chain"],
             data_plane=flags.get("data_plane", "wire"),  # the commands of credentials have none
         )

@@ -5,11 +5,11 @@ Objects are under way as many at a time as s3engine begins with; obstore itself 
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import anyio
 import obstore
 from obstore.store import S3Store
 
@@ -42,7 +42,7 @@ async def run(job: Job) -> None:
     if job.verb == "list":
         job.check_listed(sum(len(page) for page in obstore.list(store, job.key)))
         return
-    slots = asyncio.Semaphore(_UNDER_WAY)
+    slots = anyio.Semaphore(_UNDER_WAY)
     data = job.memory() if job.in_memory and job.verb == "upload" else None
     if job.verb == "download" and not job.in_memory:
         job.make_folders()
@@ -57,9 +57,9 @@ async def run(job: Job) -> None:
             else:
                 await _download(job, await obstore.get_async(store, key), name, size)
 
-    async with asyncio.TaskGroup() as tasks:
+    async with anyio.create_task_group() as tasks:
         for name, size in job.items:
-            tasks.create_task(one(name, size))
+            tasks.start_soon(one, name, size)
 
 
 async def _download(job: Job, answer: Any, name: str, size: int) -> None:
@@ -79,5 +79,5 @@ def _create(path: str) -> BinaryIO:
 
 
 if __name__ == "__main__":
-    asyncio.run(run(Job.from_argument()))
+    anyio.run(run, Job.from_argument())
     os._exit(0)  # now and then its threads abort the interpreter while that ends

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from engine.cli.options import (
+    GroupedCommand,
     Size,
     engine_options,
+    network_of,
     option,
     output_options,
     transfer_options,
@@ -23,6 +25,7 @@ from engine.cli.options import (
 from engine.cli.output import print_json, size_text
 from engine.cli.session import Session
 from engine.errors import UsageError
+from engine.events import BucketElsewhere, Event
 from engine.types import MiB, S3Url
 
 if TYPE_CHECKING:
@@ -48,7 +51,7 @@ _PASSED_ON = (
 )
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=GroupedCommand, epilog=_EPILOG)
 @click.argument("prefix")
 @option(
     "--against",
@@ -109,10 +112,17 @@ def command(ctx: click.Context, /, prefix: str, **flags: Any) -> None:
     from engine.bench.bench import Bench, cost
 
     url, workload = S3Url.parse(prefix), _workload(flags)
-    session = Session({**flags, "quiet": True, "as_json": False})
+    elsewhere: dict[str, str] = {}
+
+    def hear(event: Event) -> None:
+        if isinstance(event, BucketElsewhere):
+            elsewhere[event.bucket] = event.region
+
+    session = Session({**flags, "quiet": True, "as_json": False}, hear)
     paper = _Paper(flags, session.engine.run_id)
     with tempfile.TemporaryDirectory(prefix="s3engine-bench-", dir=flags["folder"]) as folder:
         plan = _plan(ctx, url, workload, Path(folder).resolve(), paper)
+        plan = replace(plan, elsewhere=elsewhere)
         _agree(cost(plan), plan, flags)
         bench = Bench(session.engine, plan, tell=paper.told, say=paper.say)
         results = session.run(bench.run)
@@ -131,15 +141,14 @@ def _names(text: str, flag: str, known: Sequence[str]) -> list[str]:
 
 def _workload(flags: dict[str, Any]) -> Workload:
     from engine.bench import workload
-    from engine.limits import AWS
 
     if flags["workload"] is not None:
         return workload.read(flags["workload"])
     verbs: list[Any] = _names(flags["jobs"], "--jobs", _JOBS)
     if not verbs:
         raise UsageError("no job is left", fix=f"Known: {', '.join(_JOBS)}")
-    if not 1 <= flags["size"] <= AWS.max_object_size:
-        raise UsageError(f"objects of {flags['size']} bytes", fix="Give a --size that S3 takes")
+    if flags["size"] < 1:
+        raise UsageError(f"objects of {flags['size']} bytes", fix="Give another --size")
     return workload.standard(verbs, flags["size"], flags["count"], _ROUNDS)
 
 
@@ -162,12 +171,14 @@ def _plan(ctx: click.Context, url: S3Url, workload: Workload, folder: Path, pape
             paper.say(f"{name} is left out: {paper.missing[name]}")
         else:
             found.append(tool)
+    network = network_of(flags)
     endpoints = endpoints_from(
         os.environ,
         region=flags["region"],
         s3=flags["endpoint_url"],
         ca_bundle=flags["ca_bundle"],
         profile=flags["profile"],
+        **network,
     )
     if endpoints.ca_bundle:
         endpoints = replace(endpoints, ca_bundle=os.path.abspath(endpoints.ca_bundle))
@@ -175,9 +186,31 @@ def _plan(ctx: click.Context, url: S3Url, workload: Workload, folder: Path, pape
     given = [n for n in _PASSED_ON if ctx.get_parameter_source(n) not in default]
     options = {name: flags[name] for name in given}
     rounds = flags["rounds"] or workload.rounds
-    plan = Plan(url, workload, rounds, found, folder, endpoints, options, flags["ceiling"])
+    plan = Plan(
+        url,
+        workload,
+        rounds,
+        found,
+        folder,
+        endpoints,
+        options,
+        flags["ceiling"],
+        _variables(network),
+    )
     paper.conditions = _conditions(plan, flags)
     return plan
+
+
+def _variables(network: Mapping[str, Any]) -> dict[str, str]:
+    """The way to the services for the tools: ours by its flags' variables, others by the proxy's.
+    A proxy's address may hold a password, which no command line shows."""
+    given = {name: value for name, value in network.items() if value is not None}
+    found = {f"S3ENGINE_{name.upper()}": str(value).lower() for name, value in given.items()}
+    if proxy := given.get("proxy"):
+        found["S3ENGINE_PROXY"] = proxy
+        if proxy != "none":
+            found |= {"HTTPS_PROXY": proxy, "HTTP_PROXY": proxy}
+    return found
 
 
 def _conditions(plan: Plan, flags: Mapping[str, Any]) -> dict[str, Any]:
