@@ -121,7 +121,7 @@ def _plan_upload(sources: tuple[str, ...], target: str, *, recursive: bool) -> M
             trees.append(Tree("upload", path, prefix))
         elif path.is_file():
             url = prefix.join(path.name) if into else prefix
-            entries.append(ManifestEntry("upload", path, url))
+            entries.append(ManifestEntry("upload", path, url, path.stat().st_size))
         else:
             raise UsageError(f"no such file: {text}")
     _refuse_twins([str(entry.url) for entry in entries])
