@@ -18,6 +18,7 @@ from engine import (
     MiB,
     NotFound,
     ObjectChanged,
+    ObjectExists,
     RoleSpec,
     S3Error,
     StoreLimits,
@@ -197,6 +198,18 @@ async def test_two_credentials_that_may_each_do_one_half(scene: Scene, size: int
     assert scene.aws.gate.get_object(scene.bucket, "out/key") == data
     async with scene.engine() as s3:
         assert await kept(s3, target) == await kept(s3, source)
+    assert scene.aws.gate.open_uploads(scene.bucket) == []
+
+
+@pytest.mark.parametrize("size", [10, 16 * MiB])
+@pytest.mark.parametrize("through", [False, True])
+async def test_a_condition_on_the_target_is_named(scene: Scene, size: int, through: bool) -> None:
+    new = ObjectOptions(if_none_match=True)
+    async with scene.engine(config=IN_PARTS) as s3:
+        await s3.upload(bytes(size), scene.url("key"))
+        await s3.copy(scene.url("key"), scene.url("copy"), options=new, through=through)
+        with pytest.raises(ObjectExists):
+            await s3.copy(scene.url("key"), scene.url("copy"), options=new, through=through)
     assert scene.aws.gate.open_uploads(scene.bucket) == []
 
 
