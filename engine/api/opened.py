@@ -175,7 +175,7 @@ class OpenEngine:
         context = self.working(options)
         if not manifest.is_one_object:
             _refuse_single(context.options)
-        elif any(entry.operation == "upload" for entry in manifest.entries):
+        elif any(entry.operation != "download" for entry in manifest.entries):
             return self.writing(options)
         return context
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,7 @@ def object_options(function: F) -> F:
     return function
 
 
-def options_of_all(flags: dict[str, Any]) -> ObjectOptions:
+def options_of_all(flags: Mapping[str, Any]) -> ObjectOptions:
     """What holds for every object of a run, by the flags that the command has.
 
     Raises:
@@ -101,7 +101,7 @@ def options_of_all(flags: dict[str, Any]) -> ObjectOptions:
         metadata=_pairs("metadata", flags.get("metadata", ())),
         tags=_pairs("a tag", flags.get("tag", ())),
         encryption=_encryption(flags),
-        customer_key=_customer_key(flags.get("sse_c_key_file")),
+        customer_key=customer_key_of(flags.get("sse_c_key_file")),
         expected_bucket_owner=flags.get("expected_bucket_owner"),
         requester_pays=flags.get("request_payer", False),
         if_none_match=flags.get("no_overwrite", False) or flags.get("if_none_match", False),
@@ -110,14 +110,14 @@ def options_of_all(flags: dict[str, Any]) -> ObjectOptions:
     )
 
 
-def options_of_one(flags: dict[str, Any]) -> ObjectOptions:
+def options_of_one(flags: Mapping[str, Any]) -> ObjectOptions:
     """What names a single object: its version, its ETag."""
     from engine.options import ObjectOptions
 
     return ObjectOptions(if_match=flags["if_match"], version_id=flags["version_id"])
 
 
-def _encryption(flags: dict[str, Any]) -> Encryption | None:
+def _encryption(flags: Mapping[str, Any]) -> Encryption | None:
     from engine.options import Encryption
 
     algorithm = flags.get("sse")
@@ -142,8 +142,8 @@ def _pairs(what: str, texts: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _customer_key(path: Path | None) -> CustomerKey | None:
-    """Raises UsageError, which shows the file's name and nothing of what is in it."""
+def customer_key_of(path: Path | None) -> CustomerKey | None:
+    """The key in a file. Raises UsageError, which shows nothing of what is in it."""
     from engine.options import CUSTOMER_KEY_BYTES, CustomerKey
 
     if path is None:
