@@ -171,6 +171,9 @@ class Connector:
         except OSError:  # ssl.SSLError is one
             self._resolver.failed(host, address)
             raise
+        except asyncio.CancelledError:
+            self._resolver.slow(address)  # most likely it was too slow for the deadline
+            raise
         return protocol
 
     async def _tls(self) -> ssl.SSLContext:
