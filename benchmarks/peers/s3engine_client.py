@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from importlib.util import find_spec
 
 import anyio
 
-from benchmarks.peers.job import BUCKET, CANNOT, REGION, Job
+from benchmarks.peers.job import BUCKET, REGION, Job
 from engine import Engine, Manifest, RoleSpec, TransferConfig
 
 
@@ -41,13 +40,7 @@ async def run(job: Job) -> None:
 
 
 def _config(job: Job) -> TransferConfig:
-    if job.checksums != "off":
-        return TransferConfig()
-    from engine.transfer.checksums import CHECKSUMS
-
-    if "none" not in CHECKSUMS.names():
-        sys.exit(CANNOT)
-    return TransferConfig(checksum="none")
+    return TransferConfig(checksum="none") if job.checksums == "off" else TransferConfig()
 
 
 if __name__ == "__main__":
