@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import final
 
 from engine._wire.connection import Connection
+from engine._wire.mover import Movers
 from engine._wire.pieces import Pieces
 from engine._wire.pool import MAX_CONNECTIONS, PoolStatistics, Response
 from engine._wire.sigv4 import encode_query
@@ -88,6 +89,7 @@ class WirePlane(DataPlane):
         self._pool = self.exchanges.pool
         self._threads = threads
         self._pieces = Pieces()
+        self._movers = Movers(threads)
         self._bytes_sent = self._bytes_received = 0
 
     async def put_object(
@@ -202,6 +204,7 @@ class WirePlane(DataPlane):
     async def aclose(self) -> None:
         """Close all connections; requests under way fail."""
         await self._pool.aclose()
+        self._movers.close()
 
     def statistics(self) -> WireStatistics:
         """Requests and bytes since the start, and where the connections are."""
@@ -283,11 +286,11 @@ class WirePlane(DataPlane):
     ) -> None:
         current, other = buffers
         size = min(length, len(current))
-        if length > size and source.descriptor is not None and connection.sends_files:
-            # With a checksum its pages are in the cache since it was summed.
-            connection.begin_send_file(head, source.descriptor, offset, length)
-            await connection.sent()
-            if connection.file_was_short:
+        if length > size and source.descriptor is not None and connection.lends_socket:
+            whole = await connection.send_file(
+                self._movers, head, source.descriptor, offset, length
+            )
+            if not whole:
                 connection.abort()
                 await self._threads.run(source.read_into, offset + length - 1, current[:1])
                 raise ProtocolError("a file was longer again")  # it was short a moment ago
@@ -323,8 +326,17 @@ class WirePlane(DataPlane):
             return await self._fill_memory(
                 response.connection, sink.memory[offset : offset + length], algorithm
             )
+        connection = response.connection
+        if length > self._pieces.size and sink.descriptor is not None and connection.lends_socket:
+            return await connection.receive_file(
+                self._movers,
+                sink.descriptor,
+                offset,
+                length,
+                algorithm.update if algorithm is not None else None,
+            )
         with self._pieces.lend(length) as buffers:
-            return await self._fill(response.connection, sink, offset, length, algorithm, buffers)
+            return await self._fill(connection, sink, offset, length, algorithm, buffers)
 
     async def _fill_memory(
         self, connection: Connection, view: memoryview, algorithm: ChecksumAlgorithm | None
