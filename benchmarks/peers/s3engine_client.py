@@ -23,10 +23,7 @@ async def run(job: Job) -> None:
         config=_config(job),
     ) as s3:
         if job.verb == "list":
-            count = 0
-            async for _ in s3.list(url):
-                count += 1
-            job.check_listed(count)
+            job.check_listed(sum([len(page) async for page in s3.list_pages(url)]))
         elif job.tree:
             up = job.verb == "up"
             manifest = Manifest.upload(job.path, url) if up else Manifest.download(url, job.path)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +40,7 @@ from engine.transfer import (
     download,
     head,
     list_objects,
+    list_pages,
     open_file,
     open_read,
     upload,
@@ -264,12 +265,17 @@ class Engine(StreamingVerbs):
         """
         return await head(_object_url(url), self._ready().working(options))
 
-    async def list(
+    def list(
         self, prefix: S3Url | str, *, options: ObjectOptions | None = None
     ) -> AsyncIterator[ObjectInfo]:
         """All objects whose keys start with the prefix, in S3's order."""
-        async for info in list_objects(S3Url.parse(prefix), self._ready().working(options)):
-            yield info
+        return list_objects(S3Url.parse(prefix), self._ready().working(options))
+
+    def list_pages(
+        self, prefix: S3Url | str, *, options: ObjectOptions | None = None
+    ) -> AsyncIterator[Sequence[ObjectInfo]]:
+        """``list`` by pages of up to 1,000 objects, as S3 answers."""
+        return list_pages(S3Url.parse(prefix), self._ready().working(options))
 
     async def delete(
         self, urls: Iterable[S3Url | str], *, options: ObjectOptions | None = None

@@ -8,7 +8,7 @@ from engine.transfer.context import CopyRules, TransferContext
 from engine.transfer.copy import copy
 from engine.transfer.download import download, head
 from engine.transfer.limiter import Limiter
-from engine.transfer.listing import list_objects
+from engine.transfer.listing import list_objects, list_pages
 from engine.transfer.parts import Part, PartPlan, plan_parts, plan_ranges
 from engine.transfer.pieces import StreamSource
 from engine.transfer.reader import ObjectReader, open_read
@@ -31,6 +31,7 @@ __all__ = [
     "download",
     "head",
     "list_objects",
+    "list_pages",
     "open_file",
     "open_read",
     "open_write",
