@@ -66,14 +66,17 @@ class Response:
             ProtocolError: A body that HTTP does not allow.
         """
         text = self.head.headers.get("content-length", "")
-        length = int(text) if text.isascii() and text.isdigit() else limit
+        length = int(text) if text.isascii() and text.isdigit() else 0
         found = bytearray()
         while len(found) < limit and not self.connection.complete:
-            # Not all of the limit at once: most answers are far below it.
-            size = min(limit - len(found), max(length - len(found), 1), MAX_SMALL_BODY)
+            # Not all of the limit where no length is said: most answers are far below it.
+            size = min(limit - len(found), length - len(found) if length else MAX_SMALL_BODY)
             view = memoryview(bytearray(size))
             self.connection.begin_fill(view)
-            found += view[: await self.connection.filled()]
+            got = await self.connection.filled()
+            if self.connection.complete and not found:
+                return bytes(view[:got])
+            found += view[:got]
         return bytes(found)
 
 
