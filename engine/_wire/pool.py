@@ -74,8 +74,8 @@ class Response:
             view = memoryview(bytearray(size))
             self.connection.begin_fill(view)
             got = await self.connection.filled()
-            if self.connection.complete and not found:
-                return bytes(view[:got])
+            if got == length:
+                return bytes(view)  # all of it at once
             found += view[:got]
         return bytes(found)
 

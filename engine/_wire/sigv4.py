@@ -30,6 +30,8 @@ _MAX_KEYS = 8
 # Visible ASCII, space and tab (RFC 9110, 5.5). Anything else is refused: CR, LF and NUL would end
 # a header or start a second request, and other bytes are read differently by different servers.
 _UNSAFE_VALUE = re.compile(r"[^\t\x20-\x7e]")
+# Of a path that percent-encoding leaves alone (RFC 3986, 2.3, and the slash).
+_AS_IT_IS = re.compile(r"[A-Za-z0-9_.~/-]*")
 # What a target may hold after encoding: no space, no control byte, nothing outside ASCII.
 _UNSAFE_TARGET = re.compile(r"[^\x21-\x7e]")
 
@@ -40,6 +42,8 @@ def encode_path(path: str) -> str:
     Raises:
         UsageError: ``path`` holds CR, LF or NUL, or is not valid Unicode.
     """
+    if _AS_IT_IS.fullmatch(path):
+        return path
     if "\r" in path or "\n" in path or "\0" in path:
         raise UsageError(f"the key {path[:60]!r} holds a line break or a NUL byte")
     try:
