@@ -69,6 +69,8 @@ class Connection(Waiting, asyncio.BufferedProtocol):
         self._reader: ResponseReader | None = None
         self._target: memoryview | None = None
         self._filled = 0
+        self._into: memoryview | None = None
+        self._answered = False
         self._out = Outbox()
         # Makes heads what a proxy wants.
         self.dress: Callable[[bytes], bytes] = bytes
@@ -81,15 +83,20 @@ class Connection(Waiting, asyncio.BufferedProtocol):
 
     # The exchange, in the order of its calls.
 
-    def begin(self, method: str, patience: float | None = None) -> None:
+    def begin(
+        self, method: str, patience: float | None = None, into: memoryview | None = None
+    ) -> None:
         """Start an exchange; the connection must be ``quiet``.
 
         Args:
             patience: Seconds without a byte of the answer; None for the usual.
+            into: Takes the body of a success if it is exactly as long, before ``head`` returns:
+                a small object is waited for once. ``complete`` tells whether it did.
         """
         assert self._reader is None or self._reader.complete, "the last exchange is not over"
         self._reader = ResponseReader(method)
-        self._early = False
+        self._early = self._answered = False
+        self._into = into
         self._patience = patience
         self.exchanges += 1
         self._touch()
@@ -247,10 +254,10 @@ class Connection(Waiting, asyncio.BufferedProtocol):
             ConnectionFailed: The connection broke, or ``Timeouts.first_byte`` passed.
             ProtocolError: An answer that HTTP does not allow.
         """
-        self._touch()
-        if not self._has_head():
+        if not self._answered:
+            self._touch()
             limit = self._patience or self._timeouts.first_byte
-            await self._wait(self._has_head, limit, "the answer's head")
+            await self._wait(self._is_answered, limit, "the answer's head")
         head = self._head()
         assert head is not None
         if self._secure and self._reader and self._reader.framing is Framing.CLOSE:
@@ -291,11 +298,14 @@ class Connection(Waiting, asyncio.BufferedProtocol):
     @property
     def reusable(self) -> bool:
         """Whether another exchange may follow this one."""
-        head = self._head()
-        clean = not (self._lost or self._eof or self._error or self._early)
-        framed = self._reader is not None and self._reader.framing is not Framing.CLOSE
-        idle = not self._out.busy and self._span is None and self._start == self._end
-        return bool(clean and framed and idle and self.complete and head and head.keep_alive)
+        reader = self._reader
+        if reader is None or reader.head is None or not reader.complete:
+            return False
+        if self._lost or self._eof or self._error or self._early:
+            return False
+        if self._out.busy or self._span is not None or self._start != self._end:
+            return False
+        return reader.framing is not Framing.CLOSE and reader.head.keep_alive
 
     def rest(self, now: float) -> None:
         """The exchange is over; bytes and EOF from now on end the connection."""
@@ -311,7 +321,8 @@ class Connection(Waiting, asyncio.BufferedProtocol):
     def abort(self) -> None:
         """Close at once and give all buffers back. Safe to call twice."""
         self._lost = True
-        self._target = None
+        self._disarm()
+        self._target = self._into = None
         self._out.clear()
         if self._transport is not None:
             self._transport.abort()
@@ -367,6 +378,7 @@ class Connection(Waiting, asyncio.BufferedProtocol):
         self._lost = True
         self._end_of_stream(exc)
         self._transport = None
+        self._disarm()
         self._out.detach()
         self._gone.set()
 
@@ -389,6 +401,9 @@ class Connection(Waiting, asyncio.BufferedProtocol):
 
     def _has_head(self) -> bool:
         return self._head() is not None
+
+    def _is_answered(self) -> bool:
+        return self._answered
 
     def _is_filled(self) -> bool:
         return self._target is None
@@ -416,12 +431,21 @@ class Connection(Waiting, asyncio.BufferedProtocol):
             if self._reader.continued:
                 self._notify()
             return
-        if not self._reader.complete:
-            self._pause_reading()
         # No success can be known before the body is; an error can.
-        if self._out.unwritten or (self._out.busy and head.status >= 300):
+        sending = isinstance(self._span, FileToSocket) and not self._span.over
+        if self._out.unwritten or sending or (self._out.busy and head.status >= 300):
             self._early = True
             self._out.clear()
+        into, self._into = self._into, None
+        if into is not None and head.status in (200, 206) and self._reader.remaining == len(into):
+            self._target, self._filled = into, 0
+            self._take_pending()
+            if self._target is not None:
+                self._limit_wait(self._timeouts.stall)
+            return
+        self._answered = True
+        if not self._reader.complete:
+            self._pause_reading()
         self._notify()
 
     def _take_pending(self) -> None:
@@ -455,6 +479,7 @@ class Connection(Waiting, asyncio.BufferedProtocol):
         target = self._target
         if target is not None and (self._filled == len(target) or self._reader.complete):
             self._target = None
+            self._answered = True
             if not self._reader.complete:
                 self._pause_reading()
             self._notify()

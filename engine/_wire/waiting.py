@@ -24,6 +24,9 @@ class Waiting(ABC):
         self._progress_at = self._loop.time()
         self._error: EngineError | None = None
         self._lost = False
+        self._limit = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self.timed_out = False
 
     @abstractmethod
@@ -48,33 +51,58 @@ class Waiting(ABC):
 
     async def _wait(self, ready: Callable[[], bool], limit: float, what: str) -> None:
         """Wait for ``ready``; ``limit`` counts from the last progress."""
+        self._limit = limit
         while self._error or not ready():
             if self._error:
                 raise self._error
             if self._lost:
                 raise self._fail(ConnectionFailed("the connection was lost"))
-            left = self._progress_at + limit - self._loop.time()
+            left = self._progress_at + self._limit - self._loop.time()
             if await self._woken(max(left, _LAST_LOOK)):
                 continue
-            if self._loop.time() - self._progress_at >= limit and not ready():
+            if self._loop.time() - self._progress_at >= self._limit and not ready():
                 if self._kernel_moves():
                     continue
                 self.timed_out = True
-                raise self._fail(ConnectionFailed(f"timed out after {limit:g} s: {what}"))
+                raise self._fail(ConnectionFailed(f"timed out after {self._limit:g} s: {what}"))
+
+    def _limit_wait(self, limit: float) -> None:
+        """Whoever waits goes on waiting, within another limit."""
+        self._limit = limit
+        self._arm(limit)
 
     async def _woken(self, seconds: float) -> bool:
-        """Wait for ``_notify``; False after ``seconds``. A future and a timer of the loop: a
-        cancel scope costs three times as much, and a small object waits three times."""
+        """Wait for ``_notify``; False after ``seconds``, or before: the caller looks at the time.
+
+        A future and a timer of the loop: a cancel scope costs three times as much. The timer
+        outlives the wait, because most waits end long before it and arming one costs as much as
+        the future.
+        """
         self._wake = wake = self._loop.create_future()
-        timer = self._loop.call_later(seconds, _expire, wake)
+        self._arm(seconds)
         try:
             woken: bool = await wake
             return woken
         finally:
-            timer.cancel()
             self._wake = None
 
+    def _arm(self, seconds: float) -> None:
+        """Have the timer ring after ``seconds`` at the latest."""
+        at = self._loop.time() + seconds
+        if self._timer is not None:
+            if self._timer_at <= at:
+                return
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._loop.call_later(seconds, self._ring)
 
-def _expire(wake: asyncio.Future[bool]) -> None:
-    if not wake.done():
-        wake.set_result(False)
+    def _ring(self) -> None:
+        self._timer = None
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(False)
+
+    def _disarm(self) -> None:
+        """Nobody will wait any more; a timer would keep what it rings for alive."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
