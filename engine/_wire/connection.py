@@ -441,7 +441,7 @@ class Connection(Waiting, asyncio.BufferedProtocol):
             self._target, self._filled = into, 0
             self._take_pending()
             if self._target is not None:
-                self._limit_wait(self._timeouts.stall)
+                self._wait_on(self._timeouts.stall, "the answer's body")
             return
         self._answered = True
         if not self._reader.complete:

@@ -24,7 +24,7 @@ class Waiting(ABC):
         self._progress_at = self._loop.time()
         self._error: EngineError | None = None
         self._lost = False
-        self._limit = 0.0
+        self._limit, self._what = 0.0, ""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self.timed_out = False
@@ -51,7 +51,7 @@ class Waiting(ABC):
 
     async def _wait(self, ready: Callable[[], bool], limit: float, what: str) -> None:
         """Wait for ``ready``; ``limit`` counts from the last progress."""
-        self._limit = limit
+        self._limit, self._what = limit, what
         while self._error or not ready():
             if self._error:
                 raise self._error
@@ -64,11 +64,13 @@ class Waiting(ABC):
                 if self._kernel_moves():
                     continue
                 self.timed_out = True
-                raise self._fail(ConnectionFailed(f"timed out after {self._limit:g} s: {what}"))
+                raise self._fail(
+                    ConnectionFailed(f"timed out after {self._limit:g} s: {self._what}")
+                )
 
-    def _limit_wait(self, limit: float) -> None:
-        """Whoever waits goes on waiting, within another limit."""
-        self._limit = limit
+    def _wait_on(self, limit: float, what: str) -> None:
+        """Whoever waits goes on waiting, for something else and within its limit."""
+        self._limit, self._what = limit, what
         self._arm(limit)
 
     async def _woken(self, seconds: float) -> bool:

@@ -18,14 +18,14 @@ from typing import final
 from engine._wire.connection import Connection
 from engine._wire.mover import Movers
 from engine._wire.pieces import Pieces
-from engine._wire.pool import MAX_CONNECTIONS, PoolStatistics, Response
+from engine._wire.pool import MAX_CONNECTIONS, PoolStatistics, Response, Send
 from engine._wire.sigv4 import encode_query
 from engine.config import Endpoints
-from engine.errors import ProtocolError
+from engine.errors import ConnectionFailed, ProtocolError
 from engine.events import Emit, silent
 from engine.options import PLAIN, ObjectOptions
 from engine.planes.answers import check_echo, check_etag, check_span, etag_of, object_info
-from engine.planes.exchange import Call, Exchanges, naming, version_query
+from engine.planes.exchange import Call, Exchanges, raise_named, version_query
 from engine.protocols import ByteSink, ByteSource, ChecksumAlgorithm, Clock, DataPlane, Lease
 from engine.threads import ThreadDoor
 from engine.types import (
@@ -40,6 +40,8 @@ from engine.types import (
 )
 
 _Buffers = tuple[memoryview, memoryview]
+_Sent = tuple[Mapping[str, str], int | None, Checksum | None, bool]
+_NOTHING = memoryview(b"")
 # A sum of this many bytes takes 40 us, as much as a trip to a thread.
 INLINE_SUM = MiB
 
@@ -110,6 +112,7 @@ class WirePlane(DataPlane):
         """
         call = self.exchanges.call("put object", url, "PUT")
         call.signed = options.for_put()
+        call.kept = not options.preserve_mtime  # else it is another header each time
         headers, _, checksum, echoed = await self._upload(call, source, 0, source.size, algorithm)
         return PutReceipt(
             etag_of(url, headers),
@@ -140,6 +143,7 @@ class WirePlane(DataPlane):
         query = encode_query([("partNumber", str(number)), ("uploadId", upload_id)])
         call = self.exchanges.call("upload part", url, "PUT", query)
         call.signed = options.for_part()
+        call.kept = True
         headers, crc, checksum, _ = await self._upload(call, source, offset, length, algorithm)
         return PartReceipt(
             number=number,
@@ -180,16 +184,23 @@ class WirePlane(DataPlane):
         call = self.exchanges.call("get object", url, "GET", version_query(options))
         call.plain = plain
         call.signed = {"x-amz-checksum-mode": "ENABLED", **options.for_part()}
+        call.kept = True
+        into = None
+        if sink.memory is not None:
+            into = sink.memory[sink_offset : sink_offset + range.length if range else None]
+            if len(into) > INLINE_SUM:
+                into = None
 
         async def send(connection: Connection) -> None:
-            connection.begin_send(memoryview(b""), await self.exchanges.signed_head(call))
+            connection.begin_send(_NOTHING, await self.exchanges.signed_head(call))
             await connection.sent()
 
-        with naming(call):
+        try:
             await self.exchanges.ready(call)
-            async with self._pool.request(
-                call.target.origin, "GET", send, repeatable=True
-            ) as response:
+            response = await self._pool.exchange(
+                call.target.origin, "GET", send, repeatable=True, into=into
+            )
+            try:
                 headers = response.head.headers
                 if response.head.status not in (200, 206):
                     raise await self.exchanges.refused(call, response)
@@ -197,7 +208,14 @@ class WirePlane(DataPlane):
                 length, total = check_span(url, response.head.status, headers, range)
                 check_etag(url, etag, headers)
                 info = object_info(url, headers, total)
-                crc = await self._receive(response, sink, sink_offset, length, algorithm)
+                if into is not None and length and response.connection.complete:
+                    crc = algorithm.update(into) if algorithm is not None else 0
+                else:
+                    crc = await self._receive(response, sink, sink_offset, length, algorithm)
+            finally:
+                self._pool.release(response)
+        except (ConnectionFailed, ProtocolError) as error:
+            raise_named(call, error)
         self._bytes_received += length
         return RangeReceipt(range, length, crc if algorithm else None, info)
 
@@ -227,51 +245,82 @@ class WirePlane(DataPlane):
         offset: int,
         length: int,
         algorithm: ChecksumAlgorithm | None,
-    ) -> tuple[Mapping[str, str], int | None, Checksum | None, bool]:
+    ) -> _Sent:
         """Sum, send, check; returns the answer's fields, the sum, and whether S3 echoed it."""
-        held = source.memory[offset : offset + length] if source.memory is not None else None
-        with naming(call), self._pieces.lend(0 if held is not None else length) as buffers:
-            crc = checksum = None
-            if algorithm is not None:
-                if held is not None and length <= INLINE_SUM:
-                    crc = algorithm.update(held)
-                else:
-                    crc = await self._threads.run(
-                        _sum, source, offset, length, algorithm, buffers[0]
-                    )
-                checksum = Checksum(algorithm.name, algorithm.encode(crc))
-                call.signed = {
-                    **call.signed,
-                    algorithm.header: checksum.value,
-                    "x-amz-sdk-checksum-algorithm": algorithm.name.upper(),
-                }
-            elif held is None and length <= len(buffers[0]):
-                await self._threads.run(source.read_into, offset, buffers[0][:length])
+        try:
+            if source.memory is not None and length <= INLINE_SUM:
+                held = source.memory[offset : offset + length]
+                crc = algorithm.update(held) if algorithm is not None else None
+                call.plain = {"content-length": str(length)}
 
-            async def send(connection: Connection) -> None:
-                head = await self.exchanges.head_first(call, connection, length)
-                if held is not None:
-                    connection.begin_send(held, head)
+                async def send(connection: Connection) -> None:
+                    connection.begin_send(held, await self.exchanges.signed_head(call))
                     await connection.sent()
-                else:
-                    await self._send(connection, head, source, offset, length, buffers)
 
-            # Waiting for a renewal here and not in ``send`` keeps connections fresh.
-            await self.exchanges.ready(call)
-            # A write under a condition may only be repeated by who knows that it is a repetition.
-            repeatable = call.signed.keys().isdisjoint(("if-match", "if-none-match"))
-            async with self._pool.request(
-                call.target.origin, "PUT", send, repeatable=repeatable
-            ) as response:
-                if response.head.status != 200:
-                    raise await self.exchanges.refused(call, response)
-                self.exchanges.worked(call)
+                return await self._put(call, send, length, algorithm, crc)
+            with self._pieces.lend(length if source.memory is None else 0) as buffers:
+                return await self._upload_pieces(call, source, offset, length, algorithm, buffers)
+        except (ConnectionFailed, ProtocolError) as error:
+            raise_named(call, error)
+
+    async def _upload_pieces(
+        self,
+        call: Call,
+        source: ByteSource,
+        offset: int,
+        length: int,
+        algorithm: ChecksumAlgorithm | None,
+        buffers: _Buffers,
+    ) -> _Sent:
+        held = source.memory[offset : offset + length] if source.memory is not None else None
+        crc = None
+        if algorithm is not None:
+            crc = await self._threads.run(_sum, source, offset, length, algorithm, buffers[0])
+        elif held is None and length <= len(buffers[0]):
+            await self._threads.run(source.read_into, offset, buffers[0][:length])
+
+        async def send(connection: Connection) -> None:
+            head = await self.exchanges.head_first(call, connection, length)
+            if held is not None:
+                connection.begin_send(held, head)
+                await connection.sent()
+            else:
+                await self._send(connection, head, source, offset, length, buffers)
+
+        return await self._put(call, send, length, algorithm, crc)
+
+    async def _put(
+        self,
+        call: Call,
+        send: Send,
+        length: int,
+        algorithm: ChecksumAlgorithm | None,
+        crc: int | None,
+    ) -> _Sent:
+        """The request, once its body is summed."""
+        checksum = None
+        if algorithm is not None and crc is not None:
+            checksum = Checksum(algorithm.name, algorithm.encode(crc))
+            call.varying = (algorithm.header, checksum.value)
+            call.signed["x-amz-sdk-checksum-algorithm"] = algorithm.name.upper()
+        # Waiting for a renewal here and not in ``send`` keeps connections fresh.
+        await self.exchanges.ready(call)
+        # A write under a condition may only be repeated by who knows that it is a repetition.
+        repeatable = "if-match" not in call.signed and "if-none-match" not in call.signed
+        response = await self._pool.exchange(call.target.origin, "PUT", send, repeatable=repeatable)
+        try:
+            if response.head.status != 200:
+                raise await self.exchanges.refused(call, response)
+            self.exchanges.worked(call)
+            if not response.connection.complete:
                 await response.read_small()
-            headers = response.head.headers
-            etag_of(call.url, headers)
-            echoed = algorithm is not None and check_echo(
-                f"{call.operation} of {call.url}", headers, algorithm, checksum
-            )
+        finally:
+            self._pool.release(response)
+        headers = response.head.headers
+        etag_of(call.url, headers)
+        echoed = algorithm is not None and check_echo(
+            f"{call.operation} of {call.url}", headers, algorithm, checksum
+        )
         self._bytes_sent += length
         return headers, crc, checksum, echoed
 
