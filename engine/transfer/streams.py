@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
 
 import anyio
 import anyio.abc
+from msgspec import structs
 
 from engine.errors import TransferError, UsageError
 from engine.events import BytesMoved, ObjectDone, PartDone
@@ -337,7 +337,7 @@ async def send_body(
     receipt, attempts = await context.retrier.run("upload part", url, send)
     context.emit(PartDone(url, part.range, attempts))
     context.emit(BytesMoved(url, part.length))
-    return replace(receipt, offset=part.offset)
+    return structs.replace(receipt, offset=part.offset)
 
 
 def _first_size(expected_size: int | None, context: TransferContext) -> int:
