@@ -12,6 +12,7 @@ uvloop, and races TLS too, whose round trips would make every far host look slow
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -113,7 +114,7 @@ class Connector:
             ) from error
         except (OSError, ssl.SSLError) as error:
             raise ConnectionFailed(
-                f"could not connect to {where}: {error}", fix=_UNREACHED
+                f"could not connect to {where}: {_words(error)}", fix=_UNREACHED
             ) from error
         finally:
             for connection in made:
@@ -184,6 +185,13 @@ class Connector:
 
     def __repr__(self) -> str:
         return f"<Connector ca_bundle={self._ca_bundle!r} {self._resolver!r}>"
+
+
+def _words(error: OSError) -> str:
+    """The system's words; each loop has its own for a refused call."""
+    if error.errno is None or isinstance(error, ssl.SSLError | socket.gaierror):
+        return str(error)
+    return f"[Errno {error.errno}] {os.strerror(error.errno)}"
 
 
 async def _called(address: str, port: int) -> socket.socket:
