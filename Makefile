@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TOOLS := .venv-tools
 
-.PHONY: help demo test check rules interop packages dist bench prove docs format clean
+.PHONY: help demo test check rules interop packages dist bench compare prove docs format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -53,6 +53,10 @@ dist: $(STAMP)  ## build both distributions into dist/
 bench: $(STAMP)  ## measure; ratios, never absolute figures
 	$(BIN)/python -m benchmarks.bench_transfer
 	$(BIN)/python -m benchmarks.compare --quick
+
+compare: $(STAMP)  ## the full comparison, hours: says how many at the start, goes on where it was stopped
+	$(BIN)/python -m benchmarks.compare --checksums on,off --auth static,role --out bench/full $(COMPARE_ARGS)
+	$(BIN)/python -m benchmarks.compare --network --out bench/network $(COMPARE_ARGS)
 
 prove: $(STAMP) $(VENV)/.demo-data  ## the long proofs
 	$(BIN)/python -m pytest -m prove $(PYTEST_ARGS)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from benchmarks.peers.plan import Cell
+from benchmarks.peers.plan import Cell, Sizes
 from benchmarks.report_compare import (
     BASE,
     Against,
@@ -52,6 +52,8 @@ GOODPUT_BAR = 0.90
 RSS_BAR = 64 * 2**20
 # Of the time of its threads that the origin may be at work before it is what is measured.
 BUSY_BAR = 0.80
+# What the bars are meant for; shorter runs are mostly start-up.
+FULL = Sizes(big=2 * 2**30, count=5_000, small=64 * 2**10, keys=100_000)
 # s3engine as it comes.
 _OURS = ("on", "default")
 
@@ -147,13 +149,21 @@ def _against(runs: Runs, measure: str) -> Against | None:
 HEAD = "against the bars: best peer / s3engine as it comes (its checksums on)"
 
 
+def caution(cells: Sequence[Cell]) -> str:
+    """What to think of the bars where jobs are not of the sizes that they are meant for."""
+    if all(cell.sizes == FULL for cell in cells):
+        return ""
+    return "the bars are meant for 2 GiB, 5,000 x 64 KiB and 100,000 keys, not for these sizes"
+
+
 def text(found: Sequence[Standing]) -> str:
     """For the terminal."""
-    width = max((len(line.job) for line in found), default=0) + 2
-    lines = [HEAD]
+    lines, job = [HEAD], ""
     for line in found:
+        if line.job != job:
+            lines.append(job := line.job)
         marks = "; ".join(str(mark) for mark in line.marks)
-        lines.append(f"{line.job:<{width}}peers {line.peers:<9}{marks}")
+        lines.append(f"  peers' checksums {line.peers}: {marks}")
     return "\n".join(lines)
 
 

@@ -35,7 +35,6 @@ from benchmarks.peers.surroundings import NETWORK_MODEL, conditions, printed, sa
 from benchmarks.peers.venvs import CannotInstall
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
-_FULL = Sizes(big=2 * 2**30, count=5_000, small=64 * 2**10, keys=100_000)
 _QUICK = Sizes(big=128 * 2**20, count=500, small=64 * 2**10, keys=10_000)
 # Where round trips are slowed, the disk and a listing say nothing new.
 _NETWORK_WORKS = ("up-tmpfs", "down-tmpfs", "small-up", "small-down")
@@ -126,7 +125,7 @@ def _check_names(parser: argparse.ArgumentParser, options: argparse.Namespace) -
 
 def cells_of(options: argparse.Namespace) -> list[Cell]:
     """The tables that are asked for, in the order in which they are measured."""
-    base = _QUICK if options.quick else _FULL
+    base = _QUICK if options.quick else bars.FULL
     given = {
         "big": options.size,
         "count": options.count,
@@ -240,6 +239,8 @@ def _report(
     standings = bars.standings(groups(cells), runs_of, options.threads)
     print("\n" + report_compare.overview([(row[0], row[3]) for row in rows]))
     print("\n" + bars.text(standings))
+    if odd := bars.caution(cells):
+        print(f"CAUTION: {odd}")
     print(_explained(bool(options.rtt or options.bandwidth)))
     facts = results.conditions()
     document = {

@@ -162,7 +162,7 @@ def table(
     """
     lines = [
         title,
-        f"  {'client':<14}{'n':>2}  {'CPU s':>6} {'[min..max]':<14}{'x ours':>7}"
+        f"  {'client':<16} {'n':>2}  {'CPU s':>6} {'[min..max]':<14}{'x ours':>7}"
         f"  {'wall s':>6} {'[min..max]':<14}{'x ours':>7}  {'VmHWM MiB':>9}"
         f"  {'origin CPU':>10}  {'summed':>6}{'  conns  of allowed' if link else ''}",
     ]
@@ -171,7 +171,7 @@ def table(
     for name, own in runs.items():
         if not own:
             continue
-        line = f"  {name:<14}{by['cpu'][name].rounds:>2}"
+        line = f"  {name:<16} {by['cpu'][name].rounds:>2}"
         for measure in ("cpu", "wall"):
             line += f"  {_figures(by[measure][name])}{_times(by[measure], name):>7}"
         line += f"  {by['rss'][name].median / 2**20:>9.1f}  {shares[name]:>10.2f}"
@@ -181,7 +181,7 @@ def table(
             share = Spread.of([link.share(run, moved) for run in own]).median
             line += f"  {opened:>5.0f}  {share:>10.2f}"
         lines.append(line)
-    lines += [f"  {name:<14}{why}" for name, why in notes.items() if not runs.get(name)]
+    lines += [f"  {name:<16} {why}" for name, why in notes.items() if not runs.get(name)]
     return "\n".join(lines)
 
 

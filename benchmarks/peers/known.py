@@ -73,7 +73,7 @@ def _s3engine_command(python: Path, job: Fields) -> list[str] | None:
 
 
 def _s5cmd(python: Path, job: Fields) -> list[str] | None:
-    if job["checksums"] == "on":
+    if job["checksums"] == "on" and job["verb"] != "list":
         return None
     # The program itself, without the Python wrapper that starts it.
     found = sorted(python.parent.parent.glob("lib/python*/site-packages/s5cmd/bin/s5cmd"))
