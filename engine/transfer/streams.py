@@ -19,7 +19,6 @@ from contextlib import aclosing, asynccontextmanager
 
 import anyio
 import anyio.abc
-from msgspec import structs
 
 from engine.errors import TransferError, UsageError
 from engine.events import BytesMoved, ObjectDone, PartDone
@@ -337,7 +336,14 @@ async def send_body(
     receipt, attempts = await context.retrier.run("upload part", url, send)
     context.emit(PartDone(url, part.range, attempts))
     context.emit(BytesMoved(url, part.length))
-    return structs.replace(receipt, offset=part.offset)
+    return PartReceipt(
+        number=part.number,
+        offset=part.offset,  # the source's was 0
+        size=part.length,
+        etag=receipt.etag,
+        checksum=receipt.checksum,
+        crc=receipt.crc,
+    )
 
 
 def _first_size(expected_size: int | None, context: TransferContext) -> int:
