@@ -15,11 +15,13 @@ from engine.transfer.reader import ObjectReader, open_read
 from engine.transfer.sources import BytesSource, FileSource, open_file
 from engine.transfer.streams import ObjectWriter, open_write, upload_stream
 from engine.transfer.upload import upload
+from engine.transfer.writer import FileWriter
 
 __all__ = [
     "BytesSource",
     "CopyRules",
     "FileSource",
+    "FileWriter",
     "Limiter",
     "ObjectReader",
     "ObjectWriter",
