@@ -29,6 +29,9 @@ class _Counted(Coroutine[Any, Any, Any]):
     def close(self) -> None:
         self._inner.close()
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)  # anyio asks a coroutine whether it has begun
+
     def __await__(self) -> Generator[Any, Any, Any]:
         raise AssertionError("a task takes it as it is")
 
