@@ -78,6 +78,14 @@ async def store(request: pytest.FixtureRequest, plane: str) -> AsyncIterator[Sto
         yield opened
 
 
+@pytest.fixture(params=[SERVERS[1], SERVERS[-1]])
+async def secure(request: pytest.FixtureRequest, plane: str) -> AsyncIterator[Store]:
+    """Those that speak TLS."""
+    server, aws = _server(request.param, request)
+    async with open_store(plane, server, aws) as opened:
+        yield opened
+
+
 @pytest.fixture
 async def gated(plane: str, request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     """The gate alone, for what only it can show."""

@@ -18,7 +18,7 @@ from engine.errors import (
     SourceChanged,
     TransferError,
 )
-from engine.options import Encryption, ObjectOptions
+from engine.options import CustomerKey, Encryption, ObjectOptions
 from engine.protocols import ByteSource, ChecksumAlgorithm
 from engine.testing.faults import FaultKind
 from engine.transfer.checksums import chosen
@@ -178,6 +178,23 @@ async def test_each_option_is_sent_as_s3_names_it(gated: Store) -> None:
     for request in gated.aws.gate.log.where(bucket=gated.bucket):
         assert request.headers.get("x-amz-request-payer") == "requester", request
         assert request.headers.get("x-amz-expected-bucket-owner") == gated.aws.account, request
+
+
+async def test_a_customer_s_key_is_needed_to_read(secure: Store) -> None:
+    store = secure
+    with_key = ObjectOptions(customer_key=CustomerKey(bytes(range(32))))
+    url, data = store.url("key"), b"bytes"
+    await store.data.put_object(url, BytesSource(data), CRC, options=with_key)
+    assert (await store.control.head_object(url, options=with_key)).size == 5
+    sink = MemorySink(5)
+    await store.data.get_range(url, sink, 0, range=None, etag=None, algorithm=CRC, options=with_key)
+    assert bytes(sink.data) == data
+    other = ObjectOptions(customer_key=CustomerKey(bytes(32)))
+    for wrong in (ObjectOptions(), other):
+        with pytest.raises(S3Error):
+            await store.data.get_range(
+                url, MemorySink(5), 0, range=None, etag=None, algorithm=CRC, options=wrong
+            )
 
 
 async def test_a_condition_that_fails(store: Store) -> None:

@@ -28,9 +28,11 @@ _OWNER_CAPS = "roles=*;user-policy=*"
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a test works with. ``etl`` may assume both writers, ``stranger`` may do nothing."""
+    """What a test works with. ``owner`` may do everything in the first account, ``etl`` may assume
+    both writers, ``stranger`` may do nothing."""
 
     radosgw: Radosgw
+    owner: Credentials
     etl: Credentials
     stranger: Credentials
     hypervisor: Credentials
@@ -74,6 +76,7 @@ def build(radosgw: Radosgw) -> Scene:
     partner = Admin(radosgw.endpoint, root.add_radosgw_user(PARTNER, "owner", _OWNER_CAPS))
     scene = Scene(
         radosgw,
+        home.credentials,
         *(root.add_radosgw_user(ACCOUNT, name) for name in ("etl", "stranger", "hypervisor")),
     )
     home.add_bucket(BUCKET)
