@@ -432,8 +432,9 @@ class Connection(Waiting, asyncio.BufferedProtocol):
                 self._notify()
             return
         # No success can be known before the body is; an error can.
-        sending = isinstance(self._span, FileToSocket) and not self._span.over
-        if self._out.unwritten or sending or (self._out.busy and head.status >= 300):
+        # What a mover has sent by now only ``send_file`` can tell, once it has stopped.
+        sending = self._out.busy or (isinstance(self._span, FileToSocket) and not self._span.over)
+        if self._out.unwritten or (sending and head.status >= 300):
             self._early = True
             self._out.clear()
         into, self._into = self._into, None
