@@ -194,7 +194,7 @@ def _style(shared: SharedSettings) -> AddressingStyle:
 
 def _check_variants(endpoints: Endpoints) -> None:
     """A custom address stays as it is. Who asked for FIPS must not get something else unseen."""
-    own = endpoints.s3 is None and (endpoints.sts in (None, GLOBAL_STS) or not endpoints.fips)
+    own = endpoints.s3 is None and (endpoints.sts is None or not endpoints.fips)
     if own or not (endpoints.dualstack or endpoints.fips):
         return
     variant = "FIPS" if endpoints.fips else "dual-stack"

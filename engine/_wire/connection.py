@@ -523,6 +523,11 @@ class Connection(Waiting, asyncio.BufferedProtocol):
             self._error.__cause__ = exc
         self._notify()
 
+    def _moved(self) -> int | None:
+        # A mover's bytes are counted at its end; blanks are progress where patience is asked for.
+        counts = self._has_head() and self._span is None and self._patience is None
+        return self.bytes_received if counts else None
+
     def _kernel_moves(self) -> bool:
         """Whether the kernel has sent some of what it took from us since we last looked. On a slow
         link that takes longer than any limit, and nothing of it is seen above."""

@@ -13,6 +13,9 @@ from engine.errors import ConnectionFailed, EngineError
 
 # A deadline that has passed while the loop was busy gets one more look at the socket. Seconds.
 _LAST_LOOK = 0.01
+# Bytes of a body within each limit (10 s): a server that lets them drip must not hold a place for
+# ever, and no network that is of use is slower.
+MIN_PROGRESS = 1024
 
 
 class Waiting(ABC):
@@ -37,6 +40,10 @@ class Waiting(ABC):
     def _kernel_moves(self) -> bool:
         """Whether there was progress that no callback has told of; asked when time is up."""
 
+    def _moved(self) -> int | None:
+        """Bytes so far, where too few of them are an end; asked when time is up."""
+        return None
+
     def _fail(self, error: EngineError) -> EngineError:
         self._error = self._error or error
         self.abort()
@@ -52,6 +59,7 @@ class Waiting(ABC):
     async def _wait(self, ready: Callable[[], bool], limit: float, what: str) -> None:
         """Wait for ``ready``; ``limit`` counts from the last progress."""
         self._limit, self._what = limit, what
+        marked_at, marked = 0.0, None
         while self._error or not ready():
             if self._error:
                 raise self._error
@@ -66,6 +74,14 @@ class Waiting(ABC):
                 self.timed_out = True
                 raise self._fail(
                     ConnectionFailed(f"timed out after {self._limit:g} s: {self._what}")
+                )
+            now, moved = self._loop.time(), self._moved()
+            if moved is None or marked is None or moved - marked >= MIN_PROGRESS:
+                marked_at, marked = now, moved
+            elif now - marked_at >= self._limit and not ready():
+                self.timed_out = True
+                raise self._fail(
+                    ConnectionFailed(f"under {MIN_PROGRESS} bytes in {self._limit:g} s of a body")
                 )
 
     def _wait_on(self, limit: float, what: str) -> None:

@@ -181,6 +181,25 @@ async def test_rule_21_a_body_must_move(wire: Open) -> None:
             await s3.put(bytes(32 * MiB))
 
 
+async def test_rule_21_a_body_that_drips_is_given_up(wire: Open) -> None:
+    """Each byte is progress, but not enough of it."""
+    sent = 0
+
+    async def drip(exchange: Exchange) -> None:
+        nonlocal sent
+        await exchange.send(b"HTTP/1.1 200 OK\r\nETag: x\r\nContent-Length: 900\r\n\r\n")
+        while sent < 899:
+            await exchange.send(b"x")
+            sent += 1
+            await asyncio.sleep(0.05)
+
+    async with wire(timeouts=HASTY) as s3:
+        s3.origin.script.append(drip)
+        with pytest.raises(ConnectionFailed, match=r"under 1024 bytes in 0\.4 s"):
+            await s3.get(900)
+        assert 8 < sent < 100
+
+
 async def test_rule_21_a_small_answer_has_a_limit_in_all(wire: Open) -> None:
     """Blanks are progress while Complete works, but not for ever."""
 

@@ -131,6 +131,8 @@ def test_aws_own_variants_and_another_address_exclude_each_other(
     with pytest.raises(UsageError, match="another address is set"):
         endpoints_from({**environ, variable: "true"}, s3="http://store:1")
     endpoints_from({**environ, variable: "true"}, s3=None)
+    with pytest.raises(UsageError, match="another address is set"):
+        endpoints_from({**environ, "AWS_USE_FIPS_ENDPOINT": "true"}, sts="global")
 
 
 @pytest.mark.parametrize(

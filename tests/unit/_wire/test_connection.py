@@ -250,17 +250,17 @@ def test_deadlines_are_those_of_the_loops_clock() -> None:
     """Eight minutes of a slow body and then thirty seconds of silence pass at once."""
 
     async def slow(exchange: Exchange) -> None:
-        await exchange.send(OK + b"Content-Length: 1000\r\n\r\n")
+        await exchange.send(OK + b"Content-Length: 1000000\r\n\r\n")
         for _ in range(50):
             await asyncio.sleep(9.5)
-            await exchange.send(b"x")
+            await exchange.send(bytes(2000))
         await asyncio.Event().wait()
 
     async def main() -> float:
         async with connected(slow, timeouts=Timeouts(stall=10.0)) as (_, connection):
             await ask(connection)
             with pytest.raises(ConnectionFailed, match="timed out after 10 s"):
-                await body_of(connection, 1000)
+                await body_of(connection, 1_000_000)
             assert connection.timed_out
             return asyncio.get_running_loop().time()
 
