@@ -265,3 +265,15 @@ def test_deadlines_are_those_of_the_loops_clock() -> None:
             return asyncio.get_running_loop().time()
 
     assert 480 < run_virtual(main) < 500
+
+
+async def test_a_name_is_looked_up_by_the_loop_itself() -> None:
+    async with run_origin() as origin:
+        origin.objects["/"] = b"abc"
+        connector = Connector(Timeouts(), ThreadDoor(), None)
+        connection = await connector.open(Address("http", "localhost", origin.port))
+        assert await ask(connection) == 200
+        connection.abort()
+        await connection.closed()
+        with pytest.raises(ConnectionFailed, match="could not connect to http://no.such.invalid"):
+            await connector.open(Address("http", "no.such.invalid", 80))
