@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -17,6 +17,7 @@ from typing import Any
 
 import anyio
 
+from engine._wire.endpoint import locate
 from engine.api import Engine
 from engine.batch import Manifest
 from engine.bench import material, process, tools
@@ -65,6 +66,7 @@ class Plan:
         options: Settings of s3engine that differ from its defaults.
         ceiling: Measure bare sockets too.
         environment: Further variables of every tool.
+        network: See ``tools.Place``.
         elsewhere: Bucket -> its region, where the engine has learned that it is another one;
             filled while the benchmark runs.
     """
@@ -78,6 +80,7 @@ class Plan:
     options: dict[str, Any]
     ceiling: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
+    network: Mapping[str, Any] = field(default_factory=dict)
     elsewhere: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -185,7 +188,7 @@ class Bench:
         # By one seed in every run: what is moved is part of the conditions.
         for items, folder in self._sources.items():
             self._say(f"writing {len(items):,} files")
-            await self._door.run(material.make, folder, items, Random(1))
+            await self._steps(material.make(folder, items, Random(1)))
         remote = {work.unique() for work in works if work.verb != "upload"}
         for items in remote:
             self._say(f"uploading {len(items):,} objects to download")
@@ -193,6 +196,13 @@ class Bench:
             report = await self._engine.run(manifest)
             for failure in report.failed:
                 raise failure.error
+
+    async def _steps(self, work: Iterator[str]) -> str:
+        """Work on files, step by step in a thread: a Ctrl-C waits for one step only."""
+        said = ""
+        while (step := await self._door.run(next, work, None)) is not None:
+            said = step
+        return said
 
     async def _job(self, work: Work) -> JobResult:
         result = JobResult(work)
@@ -244,8 +254,8 @@ class Bench:
             if up:
                 wrong = await self._place.difference(remote, work.unique())
             elif work.verb == "download" and files:
-                wrong = await self._door.run(
-                    material.difference, self._copy, work.items, source if check_bytes else None
+                wrong = await self._steps(
+                    material.difference(self._copy, work.items, source if check_bytes else None)
                 )
             if wrong:
                 raise RunFailed(wrong)
@@ -267,6 +277,9 @@ class Bench:
 
     async def _ceiling(self, result: JobResult, number: int) -> None:
         work = result.work
+        if self._behind_proxy():
+            result.left_out[CEILING] = "the way goes through a proxy"
+            return
         up = work.verb == "upload"
         place = self._where(self._place.below("ceiling" if up else "data"), self._copy)
         job = tools.job_file(work, place, self._plan.folder / "job.json")
@@ -282,6 +295,11 @@ class Bench:
         result.ceiling.append(Measured(CEILING, number, usage, int(said["bytes"])))
         self._tell(result, result.ceiling[-1])
 
+    def _behind_proxy(self) -> bool:
+        origin = locate(self._place.root, self._plan.endpoints).origin
+        proxies = self._plan.endpoints.proxies
+        return proxies.before(origin.host, origin.port, secure=origin.secure) is not None
+
     def _where(self, remote: S3Url, folder: Path) -> tools.Place:
         endpoints = self._plan.endpoints
         return tools.Place(
@@ -292,6 +310,7 @@ class Bench:
             endpoints.s3 or "",
             endpoints.ca_bundle or "",
             dict(self._plan.options),
+            dict(self._plan.network),
         )
 
     async def _environment(self) -> Mapping[str, str]:
@@ -313,6 +332,8 @@ class Bench:
             "AWS_REGION": region,
             "AWS_DEFAULT_REGION": region,
             "AWS_EC2_METADATA_DISABLED": "true",
+            # Of the default profile, which need not be the one in use; the address is a flag.
+            "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
         if keys.session_token:

@@ -77,7 +77,9 @@ def pieces(items: Sequence[tuple[str, int]]) -> list[tuple[str, int, int, bool]]
 
 def plan(job: Job, connections: int) -> tuple[Origin, list[list[Request]], int]:
     """Where to connect, the requests of each connection, and the bytes of all."""
-    endpoints = Endpoints(region=job.region, s3=job.endpoint or None)
+    names = ("addressing_style", "dualstack", "fips")
+    ways = {name: value for name, value in job.network.items() if name in names}
+    endpoints = Endpoints(region=job.region, s3=job.endpoint or None, **ways)
     signer, credentials = Signer(job.region), Credentials(*keys())
     now = datetime.now(UTC)
     queues: list[list[Request]] = [[] for _ in range(connections)]

@@ -1,7 +1,7 @@
 """The bytes that are moved, and whether they came back as they were. Blocks: for a thread.
 
 Blocks of random bytes that differ from each other by a number: nothing compresses them, and a
-block in the wrong place is seen.
+block in the wrong place is seen. The long ones work in steps, so that a thread can be left soon.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from engine.errors import UsageError
 from engine.types import MiB
 
 _BLOCK = MiB
+# A step takes some hundredths of a second on a fast disk, some seconds on a slow one.
+_STEP = 64
 # The files, and of what is left some air for everybody else.
 _AIR = 1.05
 
@@ -31,14 +33,21 @@ def content(number: int, size: int, block: bytes) -> Iterator[bytes]:
         done += len(piece)
 
 
-def make(folder: Path, items: Iterable[Item], random: Random) -> None:
-    """Write the files and have them on the disk, so that no tool pays for writing them back."""
+def make(folder: Path, items: Iterable[Item], random: Random) -> Iterator[str]:
+    """Write the files, a step at a time, and have them on the disk, so that no tool pays for
+    writing them back."""
     block = random.randbytes(_BLOCK)
+    written = 0
     for number, item in enumerate(items):
         path = folder / item.name
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
-            file.writelines(content(number, item.size, block))
+            for piece in content(number, item.size, block):
+                file.write(piece)
+                written += 1
+                if written % _STEP == 0:
+                    yield ""
+    yield ""
     os.sync()
 
 
@@ -58,8 +67,8 @@ def empty(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def difference(folder: Path, items: Iterable[Item], source: Path | None) -> str:
-    """What is wrong with downloaded files, or nothing.
+def difference(folder: Path, items: Iterable[Item], source: Path | None) -> Iterator[str]:
+    """A step at a time; the last one says what is wrong with downloaded files, or nothing.
 
     Args:
         source: Compare every byte with the files there; None looks at names and sizes.
@@ -72,19 +81,16 @@ def difference(folder: Path, items: Iterable[Item], source: Path | None) -> str:
     }
     if wanted != got:
         odd = sorted({name for name, _ in set(wanted.items()) ^ set(got.items())})
-        return f"{len(odd)} files are missing, too many or of another size, such as {odd[0]}"
+        yield f"{len(odd)} files are missing, too many or of another size, such as {odd[0]}"
+        return
+    compared = 0
     for name in wanted if source is not None else ():
         assert source is not None
-        if not _same(folder / name, source / name):
-            return f"{name} has other bytes than were uploaded"
-    return ""
-
-
-def _same(one: Path, other: Path) -> bool:
-    with one.open("rb") as a, other.open("rb") as b:
-        while True:
-            first, second = a.read(_BLOCK), b.read(_BLOCK)
-            if first != second:
-                return False
-            if not first:
-                return True
+        with (folder / name).open("rb") as copy, (source / name).open("rb") as first:
+            while piece := first.read(_BLOCK):
+                if copy.read(_BLOCK) != piece:
+                    yield f"{name} has other bytes than were uploaded"
+                    return
+                compared += 1
+                if compared % _STEP == 0:
+                    yield ""

@@ -33,6 +33,8 @@ class Place:
         key: The prefix of all objects, with its slash.
         endpoint, ca: Empty where they are the usual ones.
         options: Settings of s3engine that differ from its defaults, by their names there.
+        network: Its way to the services, by the names of ``Engine``, without a proxy: that stands
+            in the environment, because it may hold a password.
     """
 
     folder: Path
@@ -42,6 +44,7 @@ class Place:
     endpoint: str
     ca: str
     options: dict[str, Any]
+    network: dict[str, Any]
 
     @property
     def url(self) -> str:
@@ -73,7 +76,8 @@ class Tool:
         """The program's path, or this Python; None where it is not installed."""
         if self.program:
             return shutil.which(self.program)
-        return sys.executable if self.distribution and installed(self.distribution) else None
+        # This is s3engine, however it came here; the others are looked for by their metadata.
+        return sys.executable if self.name == OURS or installed(self.distribution) else None
 
 
 def job_file(work: Work, place: Place, path: Path) -> Path:
@@ -90,6 +94,7 @@ def job_file(work: Work, place: Place, path: Path) -> Path:
         "ca": place.ca,
         "checksum": work.checksum or "",
         "options": place.options,
+        "network": place.network,
     }
     path.write_text(json.dumps(fields))
     return path

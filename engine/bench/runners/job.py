@@ -24,7 +24,8 @@ class Job:
         items: Name and size of each object.
         endpoint, ca: Empty where they are the usual ones.
         checksum: As S3 writes it (``CRC32C``), or empty.
-        options: Further flags of s3engine.
+        options: Settings of s3engine's transfers.
+        network: Its way to the services.
     """
 
     def __init__(self, fields: dict[str, Any]) -> None:
@@ -39,6 +40,7 @@ class Job:
         self.ca: str = fields["ca"]
         self.checksum: str = fields["checksum"]
         self.options: dict[str, Any] = fields["options"]
+        self.network: dict[str, Any] = fields["network"]
 
     @classmethod
     def from_argument(cls) -> Job:

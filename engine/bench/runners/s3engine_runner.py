@@ -25,6 +25,7 @@ async def run(job: Job) -> None:
         endpoint_url=job.endpoint or None,
         ca_bundle=job.ca or None,
         config=TransferConfig(**job.options),
+        **job.network,
     ) as s3:
 
         async def one(name: str, size: int) -> None:

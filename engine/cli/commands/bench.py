@@ -196,6 +196,7 @@ def _plan(ctx: click.Context, url: S3Url, workload: Workload, folder: Path, pape
         options,
         flags["ceiling"],
         _variables(network),
+        {n: v for n, v in network.items() if v is not None and n != "proxy"},
     )
     paper.conditions = _conditions(plan, flags)
     return plan
