@@ -5,7 +5,8 @@ nothing else: bodies come from one block of memory, answers are thrown away wher
 TLS has put them. No files, no checksums, no retries, no parsing but of lengths. With TLS, bytes
 are still encrypted, by the event loop's own TLS; processes share the connections, so that one
 core is not the limit. The time is from the first connection to the last answer, without start-up:
-a bound for any tool that uses as many connections and requests of this size, not a tool.
+a bound for any tool that uses as many connections and requests of this size, not a tool. Over plain
+http a tool whose files the kernel sends by itself (sendfile) spares a copy and may be above it.
 Prints one JSON object.
 """
 
