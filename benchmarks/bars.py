@@ -116,14 +116,13 @@ def _marks(cell: Cell, runs: Runs, threads: int) -> list[Mark]:
     cpu = _against(runs, "cpu")
     if cpu is not None:
         bar = None if network else CPU_BARS[cell.work, cell.transport]
-        met = None if bar is None else cpu.median >= bar
-        marks.append(Mark("CPU", f"{bar:g}" if bar else "", f"{cpu.median:.2f} {cpu.peer}", met))
+        met = None if bar is None or _alone(cpu) else cpu.median >= bar
+        marks.append(Mark("CPU", f"{bar:g}" if bar else "", _figure(cpu), met))
     wall = _against(runs, "wall")
     if wall is not None:
         least = NETWORK_WALL_BAR if network else WALL_BAR
-        tie = " tie" if wall.verdict == "tie" else ""
-        met = wall.median >= least or bool(tie)
-        marks.append(Mark("wall", f"{least:g}", f"{wall.median:.2f} {wall.peer}{tie}", met))
+        reached = wall.median >= least or wall.verdict == "tie"
+        marks.append(Mark("wall", f"{least:g}", _figure(wall), None if _alone(wall) else reached))
     ours = runs[BASE]
     if network and cell.bandwidth:
         link = Link(cell.rtt_ms / 1000, cell.bandwidth, secure=cell.transport == "https")
@@ -138,6 +137,16 @@ def _marks(cell: Cell, runs: Runs, threads: int) -> list[Mark]:
             Mark("origin busy", f"<= {BUSY_BAR:g}", f"{busy:.2f} {name}", busy <= BUSY_BAR)
         )
     return marks
+
+
+def _alone(found: Against) -> bool:
+    """One round has no range: it reaches nothing, and fails nothing."""
+    return found.verdict == "no verdict"
+
+
+def _figure(found: Against) -> str:
+    word = {"tie": " tie", "no verdict": ", one round"}.get(found.verdict, "")
+    return f"{found.median:.2f} {found.peer}{word}"
 
 
 def _against(runs: Runs, measure: str) -> Against | None:

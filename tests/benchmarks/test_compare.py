@@ -195,6 +195,16 @@ def test_on_a_network_wall_goodput_and_the_origin_are_held_against_bars() -> Non
     assert found["off"][-1].startswith("origin busy 0.11 s5cmd")
 
 
+def test_one_round_reaches_no_bar_and_fails_none() -> None:
+    one = cell("up-tmpfs", checksums="on")
+    runs: dict[Cell, Any] = {one: {"s3engine": [run(1.0)], "s5cmd": [run(9.0, 0.1)]}}
+    (found,) = standings([[one]], runs, threads=1)
+    assert [str(mark) for mark in found.marks[:2]] == [
+        "CPU 9.00 s5cmd, one round (bar 2)",
+        "wall 0.10 s5cmd, one round (bar 0.95)",
+    ]
+
+
 def test_every_job_has_a_bar() -> None:
     wanted = {(work.name, transport) for work in WORKS for transport in ("http", "https")}
     assert set(CPU_BARS) == wanted
