@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
+import click
+
 from engine.cli.pipes import STDIN, open_descriptor, read_descriptor
 from engine.cli.session import Session
-from engine.errors import EngineError, UsageError
+from engine.errors import EngineError, ObjectExists, UsageError
 from engine.events import ObjectDone
 from engine.options import ObjectOptions
 from engine.types import S3Url
@@ -37,7 +39,14 @@ def copy_stream(
     if target != DASH:
         url = _target(sources, target)
         session = Session(dict(flags))
-        session.run(lambda: _up(session, url, options, flags["expected_size"]))
+        try:
+            session.run(lambda: _up(session, url, options, flags["expected_size"]))
+        except ObjectExists as error:
+            if not flags["no_overwrite"]:
+                raise
+            session.progress.close()
+            click.echo(f"skipped: {error.headline}", err=True)
+            return
     else:
         if flags["as_json"]:
             raise UsageError("stdout is for the object, not for JSON", fix="Leave --json out")

@@ -24,12 +24,12 @@ import anyio.lowlevel
 
 from engine.errors import AccessDenied, ChecksumMismatch, EngineError, ObjectChanged, S3Error
 from engine.events import BytesMoved, ObjectDone, PartDone, silent
-from engine.options import ObjectOptions
 from engine.protocols import ChecksumAlgorithm, CopySource
 from engine.transfer.checksums import CHECKSUMS, NONE, chosen
 from engine.transfer.conditional import ConditionalWrite, upload_until_no_conflict
 from engine.transfer.context import TransferContext, uncounted
 from engine.transfer.download import fetch_range, head
+from engine.transfer.kept import merged, replaces_metadata, tags_of
 from engine.transfer.parts import Part, PartPlan, plan_copy, plan_parts
 from engine.transfer.sinks import MemorySink
 from engine.transfer.sources import BytesSource
@@ -40,8 +40,6 @@ from engine.types import Checksum, ObjectInfo, PartReceipt, PutReceipt, S3Url, T
 
 # A checksum that does not fit is fetched once more: the fault may have been on the way.
 _MAX_FETCHES = 2
-# Answers of stores that know no tags.
-_NO_TAGS = frozenset({"NotImplemented", "MethodNotAllowed", "NoSuchTagSet"})
 _THROUGH = (
     "let the bytes go through this host: --through, copy(through=True); with a second role: "
     "--source-role-arn, copy(source_engine=...)"
@@ -102,10 +100,10 @@ async def _copy_whole(
 ) -> tuple[PutReceipt, bool]:
     options, rules = context.options, context.copies
     keep_tags = rules.keep_tags and not options.tags
-    keep_metadata = not _replaces_metadata(options)
-    tags = await _tags_of(info.url, reading) if rules.keep_tags and not keep_tags else {}
+    keep_metadata = not replaces_metadata(options)
+    tags = await tags_of(info.url, reading) if rules.keep_tags and not keep_tags else {}
     if not (keep_metadata and keep_tags):
-        options = _merged(options, info, tags)
+        options = merged(options, info, tags)
     asked = CopySource(info.url, info.etag or None, reading.options)
     algorithm = chosen(context.config.checksum)
     write = _conditional(info, target, context)
@@ -143,8 +141,8 @@ async def _copy_in_parts(
     context: TransferContext,
     reading: TransferContext,
 ) -> tuple[PutReceipt, bool]:
-    tags = await _tags_of(info.url, reading) if context.copies.keep_tags else {}
-    context = dataclasses.replace(context, options=_merged(context.options, info, tags))
+    tags = await tags_of(info.url, reading) if context.copies.keep_tags else {}
+    context = dataclasses.replace(context, options=merged(context.options, info, tags))
     asked = CopySource(info.url, info.etag or None, reading.options)
     algorithm = chosen(context.config.checksum)
     with _told(info.url):
@@ -199,8 +197,8 @@ async def _through(
     context: TransferContext,
     reading: TransferContext,
 ) -> tuple[PutReceipt, bool]:
-    tags = await _tags_of(info.url, reading) if context.copies.keep_tags else {}
-    context = dataclasses.replace(context, options=_merged(context.options, info, tags))
+    tags = await tags_of(info.url, reading) if context.copies.keep_tags else {}
+    context = dataclasses.replace(context, options=merged(context.options, info, tags))
     reading = dataclasses.replace(reading, emit=silent)  # a byte is moved once
     algorithm = _algorithm_for(info.checksum, context)
     if plan.multipart:
@@ -292,58 +290,6 @@ async def _check_source(info: ObjectInfo, reading: TransferContext) -> None:
     now = await reading.control.head_object(info.url, options=reading.options)
     if now.etag != info.etag:
         raise _changed(info.url)
-
-
-# What is kept.
-
-
-def _replaces_metadata(options: ObjectOptions) -> bool:
-    return bool(options.metadata) or any(getattr(options, name) for name in _METADATA)
-
-
-# Of ObjectOptions; the names of the header fields are the same with a dash.
-_METADATA = (
-    "content_type",
-    "cache_control",
-    "content_disposition",
-    "content_encoding",
-    "content_language",
-    "expires",
-)
-
-
-def _merged(options: ObjectOptions, info: ObjectInfo, tags: dict[str, str]) -> ObjectOptions:
-    """``options``, and from the source what they leave open."""
-    found = {name: info.headers.get(name.replace("_", "-")) for name in _METADATA}
-    given = {name: getattr(options, name) or value for name, value in found.items()}
-    return dataclasses.replace(
-        options,
-        **given,  # type: ignore[arg-type]  # a mapping of several types
-        metadata={**info.metadata, **options.metadata},
-        tags={**tags, **options.tags},
-    )
-
-
-async def _tags_of(source: S3Url, reading: TransferContext) -> dict[str, str]:
-    try:
-        tags, _ = await reading.retrier.run(
-            "get object tagging",
-            source,
-            lambda: reading.control.get_tags(source, options=reading.options),
-        )
-    except AccessDenied as error:
-        raise AccessDenied(
-            f"the tags of {source} cannot be read",
-            s3_code=error.s3_code,
-            status=error.status,
-            fix="Allow s3:GetObjectTagging, or leave the tags behind: --no-tags, "
-            "copy(keep_tags=False)",
-        ) from error
-    except S3Error as error:
-        if error.s3_code in _NO_TAGS or error.status == 501:
-            return {}
-        raise
-    return dict(tags)
 
 
 # Checksums, and what errors mean.

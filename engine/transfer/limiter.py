@@ -34,10 +34,11 @@ _SLOW_DOWN = frozenset({"SlowDown", "ServiceUnavailable", "RequestLimitExceeded"
 
 
 class LimiterStatistics(NamedTuple):
-    """Requests under way and waiting, by kind."""
+    """Requests under way and waiting, by kind; and parts of streams that are kept."""
 
     small: SlotStatistics
     big: SlotStatistics
+    streams: SlotStatistics
 
 
 class _Kind:
@@ -133,7 +134,11 @@ class Limiter:
         return self._small.most + max(1, self._small.most // 8)
 
     def statistics(self) -> LimiterStatistics:
-        return LimiterStatistics(self._small.slots.statistics(), self._big.slots.statistics())
+        return LimiterStatistics(
+            self._small.slots.statistics(),
+            self._big.slots.statistics(),
+            self.streams.statistics(),
+        )
 
     def __repr__(self) -> str:
         return f"<Limiter {self.statistics()}>"

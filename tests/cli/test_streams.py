@@ -98,6 +98,14 @@ def test_what_does_not_fit_is_refused_before_any_request(cli: Cli) -> None:
     assert cli.keys() == []
 
 
+def test_what_is_there_already_is_left_alone_where_that_is_asked_for(cli: Cli) -> None:
+    cli.aws.gate.put_object(cli.bucket, "key", b"old")
+    done, _ = run(cli, "cp", "-", cli.url("key"), "--no-overwrite", data=b"new")
+    assert "skipped" in done.check(0).err
+    run(cli, "cp", "-", cli.url("key"), "--if-none-match", data=b"new")[0].check(1)
+    assert cli.aws.gate.get_object(cli.bucket, "key") == b"old"
+
+
 def test_a_reader_that_leaves_ends_it_quietly(cli: Cli) -> None:
     cli.aws.gate.put_object(cli.bucket, "big", bytes(64 * MiB))
     with started(cli, "cp", cli.url("big"), "-") as process:
