@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import Engine, Manifest, MiB, TransferConfig
+from engine import Engine, GiB, Manifest, MiB, StoreLimits, TransferConfig
 from tests.integration.conftest import Scene
 from tests.integration.counted import cancelled_at
 
@@ -18,6 +18,8 @@ CONFIG = TransferConfig(
     multipart_download_threshold=5 * MiB,
     part_size=5 * MiB,
     max_concurrency=4,
+    # A store of which copies go in parts, too.
+    limits=StoreLimits("small", max_copy_size=5 * MiB, max_part_size=5 * MiB, max_object_size=GiB),
 )
 PARTS = os.urandom(5 * MiB + 1)
 SMALL = {f"{number}": os.urandom(1000 + number) for number in range(3)}
@@ -53,6 +55,7 @@ class Place:
                 assert path.read_bytes() == SMALL.get(path.name, PARTS)
         held = [os.readlink(f"/proc/self/fd/{fd}") for fd in descriptors()]
         assert not [path for path in held if path.startswith(str(self._folder))]
+        assert self.s3._ready().context.limiter.streams.statistics().memory == 0
         assert "busy=0" in self.s3.statistics().data_plane
 
 
@@ -109,8 +112,21 @@ async def write(place: Place) -> None:
         await writer.write(PARTS[MiB:])
 
 
+async def copy_parts(place: Place) -> None:
+    await place.s3.copy(place.scene.url("parts"), place.scene.url("new/parts"))
+
+
+async def copy_through(place: Place) -> None:
+    await place.s3.copy(place.scene.url("parts"), place.scene.url("new/parts"), through=True)
+
+
+async def run_copy(place: Place) -> None:
+    await place.s3.run(Manifest.copy(place.scene.url("t/"), place.scene.url("new/")))
+
+
 VERBS: list[Callable[[Place], Awaitable[None]]] = [
     upload_parts, upload_whole, download_ranges, run_up, run_down, iterate, read, write,
+    copy_parts, copy_through, run_copy,
 ]  # fmt: skip
 
 
