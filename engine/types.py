@@ -79,6 +79,9 @@ class S3Url(Struct, frozen=True, gc=False):
     def join(self, relative: str) -> S3Url:
         """The URL of ``relative`` under this prefix, with exactly one slash between them."""
         prefix = self.key if not self.key or self.key.endswith("/") else self.key + "/"
+        key = prefix + relative
+        if len(key) <= _MAX_KEY_BYTES and key.isascii():
+            return S3Url(self.bucket, key)  # nothing of it can be wrong
         return S3Url.parse(f"s3://{self.bucket}/{prefix}{relative}")
 
     def __str__(self) -> str:

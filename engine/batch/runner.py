@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from engine.batch.manifest import Manifest, ManifestEntry
+from engine.batch.backlog import Backlog
+from engine.batch.manifest import Manifest
 from engine.batch.report import Failure, Outcome, Report
-from engine.batch.walk import entries_of
+from engine.batch.walk import Item, items_of
 from engine.errors import CredentialsError, EngineError, TransferError
 from engine.events import ObjectFailed, WalkDone
 from engine.transfer.context import TransferContext
@@ -20,9 +20,11 @@ from engine.transfer.copy import copy
 from engine.transfer.download import download
 from engine.transfer.sources import open_file
 from engine.transfer.upload import upload
-from engine.types import ObjectInfo, TransferResult
+from engine.types import TransferResult
 
-_Item = tuple[ManifestEntry, ObjectInfo | None]
+# Items that wait for a runner: as many as the limiter starts with, so that none is idle while the
+# next files are read. Small files are in memory already, 8 MiB of them at most.
+BACKLOG = 64
 
 
 async def run_batch(manifest: Manifest, context: TransferContext) -> Report:
@@ -52,13 +54,14 @@ async def move_all(
         UsageError, CredentialsError: As ``run_batch``.
     """
     runners = 0
-    send, receive = anyio.create_memory_object_stream[_Item](context.limiter.max_objects)
+    backlog = Backlog[Item](BACKLOG)
     stopped: list[EngineError] = []
 
-    async def runner(items: MemoryObjectReceiveStream[_Item], scope: anyio.CancelScope) -> None:
-        async for entry, listed in items:
+    async def runner(scope: anyio.CancelScope) -> None:
+        while (item := await backlog.take()) is not None:
+            entry = item.entry
             try:
-                outcome: Outcome = await _move(entry, listed, context)
+                outcome: Outcome = await _move(item, context)
             except CredentialsError as error:
                 stopped.append(error)
                 scope.cancel()
@@ -68,55 +71,57 @@ async def move_all(
                 context.emit(
                     ObjectFailed(entry.url, entry.name, entry.operation, str(error), error.code)
                 )
+            del item  # its bytes are not to live on while the next one is waited for
             await take(outcome)
 
-    with receive:
-        async with anyio.create_task_group() as tasks:
+    async with anyio.create_task_group() as tasks:
 
-            def more_runners() -> None:
-                """As many as the limiter finds worth it by now; one for each item at most."""
-                nonlocal runners
-                if runners < context.limiter.max_objects:
-                    runners += 1
-                    tasks.start_soon(runner, receive, tasks.cancel_scope)
+        def more_runners(items: int) -> None:
+            """As many as the limiter finds worth it by now; one for each item at most."""
+            nonlocal runners
+            for _ in range(min(items, context.limiter.max_objects - runners)):
+                runners += 1
+                tasks.start_soon(runner, tasks.cancel_scope)
 
-            await _feed(manifest, send, context, stopped, tasks.cancel_scope, more_runners)
+        try:
+            await _feed(manifest, backlog, context, more_runners)
+        except EngineError as error:
+            stopped.append(error)
+            tasks.cancel_scope.cancel()
+        backlog.close()
     if stopped:
         raise stopped[0]
 
 
 async def _feed(
     manifest: Manifest,
-    send: MemoryObjectSendStream[_Item],
+    backlog: Backlog[Item],
     context: TransferContext,
-    stopped: list[EngineError],
-    scope: anyio.CancelScope,
-    more_runners: Callable[[], None],
+    more_runners: Callable[[int], None],
 ) -> None:
     objects, size = 0, 0
     sized = True
-    async with send:
-        try:
-            async for item in entries_of(manifest, context):
-                objects += 1
-                sized &= item[0].size is not None or bool(item[0].problem)
-                size += item[0].size or 0
-                more_runners()
-                await send.send(item)
-            context.emit(WalkDone(objects, size if sized else None))
-        except EngineError as error:
-            stopped.append(error)
-            scope.cancel()
+    async for items in items_of(manifest, context):
+        for item in items:
+            sized &= item.entry.size is not None or bool(item.entry.problem)
+            size += item.entry.size or 0
+        objects += len(items)
+        more_runners(len(items))
+        await backlog.put(items)
+    context.emit(WalkDone(objects, size if sized else None))
 
 
-async def _move(
-    entry: ManifestEntry, listed: ObjectInfo | None, context: TransferContext
-) -> TransferResult:
+async def _move(item: Item, context: TransferContext) -> TransferResult:
+    entry = item.entry
     if entry.problem:
         raise TransferError(f"{entry.name}: {entry.problem}")
     if entry.operation == "download":
-        return await download(entry.url, entry.path, context, listed)
+        return await download(entry.url, entry.path, context, item.listed)
     if entry.source is not None:
         return await copy(entry.source, entry.url, context)
+    if isinstance(item.held, EngineError):
+        raise item.held
+    if item.held is not None:
+        return await upload(item.held, entry.url, context)
     async with open_file(entry.path, context.door) as source:
         return await upload(source, entry.url, context)

@@ -3,85 +3,121 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
+
+from msgspec import Struct
 
 from engine.batch.manifest import Manifest, ManifestEntry, Tree
 from engine.errors import EngineError, UsageError
 from engine.threads import ThreadDoor
 from engine.transfer.context import TransferContext
 from engine.transfer.files import path_under
-from engine.transfer.listing import list_objects
-from engine.types import ObjectInfo, S3Url
+from engine.transfer.listing import list_objects, list_pages
+from engine.transfer.sources import BytesSource, read_small
+from engine.types import MiB, ObjectInfo, S3Url
 
 # Entries that one trip to a thread brings back.
 _BATCH = 500
+# Small files that one trip reads, and their bytes: a millisecond of a thread, and what 64 requests
+# under way need next.
+_READ_FILES, _READ_BYTES = 32, 2 * MiB
 
 
-async def entries_of(
-    manifest: Manifest, context: TransferContext
-) -> AsyncIterator[tuple[ManifestEntry, ObjectInfo | None]]:
-    """All entries; for downloads with what the listing said of the object."""
+class Item(Struct):
+    """An entry, and what is known or held of it already.
+
+    Attributes:
+        listed: What a listing said of the object that is to be fetched.
+        held: The bytes of a small file that is to be sent, or why it cannot be.
+    """
+
+    entry: ManifestEntry
+    listed: ObjectInfo | None = None
+    held: BytesSource | EngineError | None = None
+
+
+async def items_of(manifest: Manifest, context: TransferContext) -> AsyncIterator[list[Item]]:
+    """All entries, some at a time."""
     for tree in manifest.trees:
         if tree.operation == "upload":
-            async for entry in _in_batches(_walk_folder(tree), context.door):
-                yield entry, None
+            async for items in _read_ahead(_walk_folder(tree), context.door):
+                yield items
         elif tree.source is not None:
             async for entry in _copies(tree, tree.source, context):
-                yield entry, None
+                yield [Item(entry)]
         else:
-            async for info in list_objects(tree.prefix, context):
-                found = _entry_of(tree, info)
-                if found is not None:
-                    yield found, info
-    async for entry in _in_batches(iter(manifest.entries), context.door):
-        yield entry, None
+            known: set[str] = set()
+            async for page in list_pages(tree.prefix, context):
+                yield await context.door.run(_items_of_page, tree, page, known)
+    async for items in _read_ahead(iter(manifest.entries), context.door):
+        yield items
 
 
-async def _in_batches(
+async def _read_ahead(
     entries: Iterator[ManifestEntry], door: ThreadDoor
-) -> AsyncIterator[ManifestEntry]:
-    while batch := await door.run(_take, entries):
-        for entry in batch:
-            yield entry
+) -> AsyncIterator[list[Item]]:
+    while items := await door.run(_take, entries):
+        yield items
 
 
-def _take(entries: Iterator[ManifestEntry]) -> list[ManifestEntry]:
-    return list(islice(entries, _BATCH))
+def _take(entries: Iterator[ManifestEntry]) -> list[Item]:
+    """In a thread: the next entries, with the bytes of small files. A trip costs as much as the
+    system calls of one of them."""
+    items: list[Item] = []
+    files = size = 0
+    for entry in entries:
+        item = Item(entry)
+        items.append(item)
+        if entry.operation == "upload" and not entry.problem:
+            try:
+                item.held = read_small(entry.path)
+            except EngineError as error:
+                item.held = error
+            files += 1
+            size += item.held.size if isinstance(item.held, BytesSource) else 0
+        if files >= _READ_FILES or size >= _READ_BYTES or len(items) >= _BATCH:
+            break
+    return items
+
+
+def _items_of_page(tree: Tree, page: Sequence[ObjectInfo], known: set[str]) -> list[Item]:
+    """In a thread: whether a folder is a link is asked of the disk."""
+    found = [(_entry_of(tree, info, known), info) for info in page]
+    return [Item(entry, info) for entry, info in found if entry is not None]
 
 
 def _walk_folder(tree: Tree) -> Iterator[ManifestEntry]:
     if not tree.folder.is_dir():
         raise UsageError(f"not a folder: {tree.folder}")
-    waiting = [tree.folder]
+    waiting = [(os.fspath(tree.folder), "")]
     while waiting:
-        folder = waiting.pop()
+        folder, above = waiting.pop()
         try:
             found = sorted(os.scandir(folder), key=lambda item: item.name)
         except OSError as error:
-            yield _problem(tree, folder, f"cannot be read: {error.strerror}")
+            yield _problem(tree, Path(folder), f"cannot be read: {error.strerror}")
             continue
         for item in found:
             try:
                 if item.is_dir(follow_symlinks=False):
-                    waiting.append(Path(item.path))
+                    waiting.append((item.path, f"{above}{item.name}/"))
                     continue
-                entry = _file_entry(tree, item)
+                entry = _file_entry(tree, item, above + item.name)
             except OSError as error:  # a link to itself
                 entry = _problem(tree, Path(item.path), f"cannot be read: {error.strerror}")
             yield entry
 
 
-def _file_entry(tree: Tree, item: os.DirEntry[str]) -> ManifestEntry:
+def _file_entry(tree: Tree, item: os.DirEntry[str], relative: str) -> ManifestEntry:
     path = Path(item.path)
     if item.is_symlink() and item.is_dir():
         return _problem(tree, path, "a symbolic link to a folder is not followed")
     if not item.is_file():
         return _problem(tree, path, "not a regular file")
     try:
-        url = tree.prefix.join(path.relative_to(tree.folder).as_posix())
+        url = tree.prefix.join(relative)
     except UsageError as error:
         return _problem(tree, path, error.headline)
     return ManifestEntry("upload", path, url, item.stat().st_size)
@@ -120,14 +156,14 @@ async def _copies(
         )
 
 
-def _entry_of(tree: Tree, info: ObjectInfo) -> ManifestEntry | None:
+def _entry_of(tree: Tree, info: ObjectInfo, known: set[str]) -> ManifestEntry | None:
     relative = info.url.key[len(tree.prefix.key) :]
     if not relative:
         return None  # the prefix itself, made by a console as a "folder"
     if relative.endswith("/") and info.size == 0:
         return None
     try:
-        path = path_under(tree.folder, relative)
+        path = path_under(tree.folder, relative, known)
     except EngineError as error:
         return ManifestEntry(
             "download", tree.folder, info.url, info.size, info.etag, problem=str(error)

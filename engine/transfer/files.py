@@ -23,6 +23,8 @@ from engine.threads import ThreadDoor
 
 PREFIX = ".s3engine-"
 SUFFIX = ".part"
+# Folders that are remembered as no links; each is asked again when they are forgotten.
+_MAX_KNOWN = 10_000
 CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
@@ -104,11 +106,14 @@ def refuse_existing(target: Path) -> None:
         )
 
 
-def path_under(root: Path, relative: str) -> Path:
+def path_under(root: Path, relative: str, known: set[str] | None = None) -> Path:
     """The file for key ``relative`` below ``root``.
 
     A key is not a path: it may hold ``..``, start with a slash or name a folder. What would
     leave ``root`` or cannot be a file name is refused; everything else keeps its bytes.
+
+    Args:
+        known: Folders that have been looked at, for the keys that follow.
 
     Raises:
         UnsafeKey: No such file can be, or it would lie outside, or a symbolic link on the way
@@ -118,15 +123,20 @@ def path_under(root: Path, relative: str) -> Path:
     for piece in pieces:
         if piece in ("", ".", ".."):
             raise _unsafe(relative, f"it has the piece {piece!r}")
-        if "\0" in piece or len(piece.encode()) > 255:
+        if "\0" in piece or len(piece) > 63 and len(piece.encode()) > 255:
             raise _unsafe(relative, "a piece of it cannot be a file name")
-    path = root.joinpath(*pieces)
-    folder = root
-    for piece in pieces[:-1]:
-        folder = folder / piece
-        if folder.is_symlink():
-            raise _unsafe(relative, f"{folder} is a symbolic link")
-    return path
+    above = relative.rpartition("/")[0]
+    if known is None or above not in known:
+        folder = root
+        for piece in pieces[:-1]:
+            folder = folder / piece
+            if folder.is_symlink():
+                raise _unsafe(relative, f"{folder} is a symbolic link")
+        if known is not None:
+            if len(known) >= _MAX_KNOWN:
+                known.clear()
+            known.add(above)
+    return Path(os.path.join(root, relative))
 
 
 def _unsafe(relative: str, reason: str) -> UnsafeKey:

@@ -41,13 +41,7 @@ class FileSource(ByteSource):
     def __init__(self, path: Path) -> None:
         self.name = str(path)
         self._path = path
-        try:
-            # O_NONBLOCK: opening a fifo must not hang before it is refused.
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            self.descriptor = self._descriptor
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-            reason = getattr(error, "strerror", None) or error
-            raise UsageError(f"cannot read {path}: {reason}") from None
+        self._descriptor = self.descriptor = open_to_read(path)
         status = os.fstat(self._descriptor)
         if not stat.S_ISREG(status.st_mode):
             self.close()
@@ -77,10 +71,7 @@ class FileSource(ByteSource):
             raise self._changed("its size, time or inode is another")
 
     def _changed(self, how: str) -> SourceChanged:
-        return SourceChanged(
-            f"{self.name} changed while it was uploaded: {how}",
-            fix="Nothing of it is visible at S3; upload it again when nobody writes to it",
-        )
+        return changed(self.name, how)
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -113,14 +104,56 @@ async def open_file(path: Path, door: ThreadDoor) -> AsyncIterator[ByteSource]:
 
 
 def _open(path: Path) -> FileSource | BytesSource:
-    source = FileSource(path)
-    if source.size > SMALL_FILE:
-        return source
-    with source:
-        data = bytearray(source.size)
-        source.read_into(0, memoryview(data))
-        source.check_unchanged()
-        return BytesSource(data, source.name, source.mtime_ns)
+    return read_small(path) or FileSource(path)
+
+
+def read_small(path: Path) -> BytesSource | None:
+    """In a thread: the bytes of a small file; None for one that is not.
+
+    What its name leads to afterwards is not looked at: the bytes are those of one file, which did
+    not change while it was read.
+
+    Raises:
+        UsageError: As ``FileSource``.
+        SourceChanged: It changed while it was read.
+    """
+    descriptor = open_to_read(path)
+    try:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode):
+            raise UsageError(f"not a regular file: {path}")
+        if before.st_size > SMALL_FILE:
+            return None
+        try:
+            data = os.read(descriptor, before.st_size + 1)
+        except OSError as error:
+            raise TransferError(f"cannot read {path}: {error.strerror}") from None
+        after = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    if len(data) != before.st_size or before.st_mtime_ns != after.st_mtime_ns:
+        raise changed(str(path), "its size or time became another")
+    source = BytesSource(data, str(path))
+    source.mtime_ns = before.st_mtime_ns
+    return source
+
+
+def open_to_read(path: Path) -> int:
+    """A descriptor. Raises UsageError."""
+    try:
+        # O_NONBLOCK: opening a fifo must not hang before it is refused.
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot read {path}: {reason}") from None
+
+
+def changed(name: str, how: str) -> SourceChanged:
+    """The error for a file that is not what it was."""
+    return SourceChanged(
+        f"{name} changed while it was uploaded: {how}",
+        fix="Nothing of it is visible at S3; upload it again when nobody writes to it",
+    )
 
 
 def _close(source: ByteSource) -> None:
