@@ -33,7 +33,7 @@ import anyio
 from engine._wire.http11 import Framing, ResponseHead, ResponseReader
 from engine._wire.mover import Movers
 from engine._wire.outbox import Outbox
-from engine._wire.sockets import is_silent, read_left_over, unsent
+from engine._wire.sockets import listener, read_left_over, unsent
 from engine._wire.spans import FileToSocket, SocketToFile, Span, Update
 from engine._wire.waiting import Waiting
 from engine.config import Timeouts
@@ -76,6 +76,7 @@ class Connection(Waiting, asyncio.BufferedProtocol):
         self.dress: Callable[[bytes], bytes] = bytes
         self._span: Span | None = None
         self._sent_by_movers = 0
+        self._hears: Callable[[], bool] | None = None
         self._gone = anyio.Event()
         self.bytes_received = 0
         self.exchanges = 0
@@ -316,7 +317,11 @@ class Connection(Waiting, asyncio.BufferedProtocol):
         """Whether the idle connection still lives: open, and nothing to read on it."""
         if self._lost or self._eof or self._error or self._start != self._end:
             return False
-        return self._transport is not None and is_silent(self._transport)
+        if self._transport is None:
+            return False
+        if self._hears is None:
+            self._hears = listener(self._transport)
+        return not self._hears()
 
     def abort(self) -> None:
         """Close at once and give all buffers back. Safe to call twice."""

@@ -10,6 +10,7 @@ import asyncio
 import os
 import select
 import socket
+from collections.abc import Callable
 
 try:
     import fcntl
@@ -20,14 +21,16 @@ except ImportError:  # Windows
     _TIOCOUTQ = None
 
 
-def is_silent(transport: asyncio.Transport) -> bool:
-    """Whether there is nothing to read: no byte and no EOF that the loop has not seen yet."""
+def listener(transport: asyncio.Transport) -> Callable[[], bool]:
+    """Says whenever it is asked whether there is something to read: a byte or an EOF that the
+    loop has not seen yet."""
     handle = transport.get_extra_info("socket")
     if handle is None or not hasattr(select, "poll"):
-        return True
+        return bool
     poll = select.poll()
     poll.register(handle.fileno(), select.POLLIN)
-    return not poll.poll(0)
+    ask = poll.poll
+    return lambda: bool(ask(0))
 
 
 def unsent(transport: asyncio.Transport) -> int:

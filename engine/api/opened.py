@@ -17,6 +17,7 @@ import anyio.lowlevel
 from engine._wire.sts import StsClient
 from engine.api.background import Work
 from engine.batch import Manifest
+from engine.clock import LoopClock
 from engine.config import Endpoints, RetryPolicy, TransferConfig
 from engine.credentials import (
     Broker,
@@ -30,7 +31,7 @@ from engine.credentials.chain import ChainBuilder
 from engine.credentials.providers.static import StaticProvider
 from engine.credentials.sources import ALIASES
 from engine.errors import LoadRefused, UsageError
-from engine.events import Emit, Event
+from engine.events import Emit, Event, silent
 from engine.home import Home
 from engine.options import PLAIN, ObjectOptions
 from engine.planes import DATA_PLANES, open_planes
@@ -94,6 +95,8 @@ class OpenEngine:
         self.context = self._context(self.chain.broker.lease)
 
     async def start(self) -> None:
+        if isinstance(self.setup.clock, LoopClock):
+            self.setup.clock.settle()
         await self._tasks.__aenter__()
         try:
             for broker in self.chain.brokers:
@@ -299,6 +302,9 @@ def _refuse_single(options: ObjectOptions) -> None:
 
 def guarded(hook: Emit) -> Emit:
     """A listener that fails must not end a transfer, nor the broker."""
+
+    if hook is silent:
+        return hook
 
     def emit(event: Event) -> None:
         try:

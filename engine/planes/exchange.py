@@ -36,6 +36,9 @@ from engine.types import Credentials, S3Url
 
 # Seconds for the whole body of a small answer: 8 MiB at 70 KB/s.
 SMALL_ANSWER = 120.0
+# Credentials that were asked for so long ago are as good as new ones: a set is given out only while
+# it is far from its end. Seconds.
+_STILL_READY = 0.05
 # A verb, a bucket and the options of a run are one kind of request; few runs have more than two.
 _MAX_TEMPLATES = 32
 
@@ -65,6 +68,7 @@ class Call:
     kept: bool = False
     varying: tuple[str, str] = ("", "")
     credentials: Credentials | None = None
+    ready_at: float = 0.0
 
 
 class Answer(NamedTuple):
@@ -122,7 +126,8 @@ class Exchanges:
         if self.regions.should_ask(call.url.bucket):
             await self._ask_region(call.url.bucket)
             call.target = locate(call.url, self.endpoints, self.regions.of(call.url.bucket))
-        await self.lease.ready()
+        call.credentials = await self.lease.ready()
+        call.ready_at = self._clock.monotonic()
 
     async def _ask_region(self, bucket: str) -> None:
         """HeadBucket without a signature: every answer to it names the region, a denial too.
@@ -159,7 +164,9 @@ class Exchanges:
     async def signed_head(self, call: Call) -> bytes:
         """The head as it is sent now: under the current lease, at the current second."""
         self.requests += 1
-        call.credentials = await self.lease.ready()
+        # Asked again only where the request had to wait for a connection meanwhile.
+        if call.credentials is None or self._clock.monotonic() - call.ready_at > _STILL_READY:
+            call.credentials = await self.lease.ready()
         name, value = call.varying
         if call.kept:
             return self._template(call, name).head(

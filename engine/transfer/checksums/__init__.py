@@ -4,6 +4,8 @@ They cover every byte in both directions, so they are the hot path: awscrt compu
 the interpreter lock, at tens of GB/s.
 """
 
+from functools import cache
+
 from engine.protocols import ChecksumAlgorithm
 from engine.registry import Registry
 
@@ -21,6 +23,7 @@ NONE = "none"
 __all__ = ["CHECKSUMS", "NONE", "chosen"]
 
 
+@cache  # they have no state
 def chosen(name: str) -> ChecksumAlgorithm | None:
     """The algorithm of that name; None for ``none``. Raises UsageError for an unknown one."""
     return None if name == NONE else CHECKSUMS.get(name)()
