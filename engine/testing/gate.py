@@ -156,6 +156,7 @@ class Gate(Scene):
         self.clock_offset = 0.0
         self.bandwidth = None
         self.expired_as = "ExpiredToken"
+        self.part_sums = "composite"
         self._sts.reset()
         self.log.clear()
 

@@ -114,7 +114,8 @@ class Upload:
                     "BadDigest",
                     f"The {algorithm} you specified did not match the calculated checksum.",
                 )
-        return checksum.StoredChecksum(self.algorithm, value, self.kind, etag="")
+        kept = tuple((part.size, checksum.encode(part.digest)) for part in parts)
+        return checksum.StoredChecksum(self.algorithm, value, self.kind, "", kept, in_parts=True)
 
     def _check_parts(self, named: list[NamedPart]) -> None:
         if not named:

@@ -6,6 +6,7 @@ What lives here: the handlers. What must not: the rules of Complete (gate_multip
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from xml.sax.saxutils import escape
 
 from engine.testing import gate_checksum as checksum
@@ -101,7 +102,7 @@ async def complete(exchange: Exchange, store: Store) -> Answer:
     if not etag:
         return answer
     store.uploads.remove(exchange.upload_id)
-    stored = checksum.StoredChecksum(found.algorithm, found.value, found.kind, etag)
+    stored = replace(found, etag=etag)
     store.remember(exchange.bucket, exchange.key, stored)
     name = f"Checksum{stored.algorithm.upper()}"
     added = (

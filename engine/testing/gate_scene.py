@@ -32,6 +32,7 @@ from engine.testing.gate_iam import (
 )
 from engine.testing.gate_link import Link
 from engine.testing.gate_log import LoggedRequest, RequestLog
+from engine.testing.gate_parts import PartSums
 from engine.testing.gate_s3 import Store
 from engine.testing.gate_sts import Sts
 from engine.types import Credentials
@@ -281,6 +282,15 @@ class Scene:
     @expired_as.setter
     def expired_as(self, error_code: str) -> None:
         self._store.expired_as = error_code
+
+    @property
+    def part_sums(self) -> PartSums:
+        """Which objects' parts are answered with checksums of their own: ``composite`` (S3)."""
+        return self._store.part_sums
+
+    @part_sums.setter
+    def part_sums(self, which: PartSums) -> None:
+        self._store.part_sums = which
 
     # -- STS -----------------------------------------------------------------------------------
 
