@@ -21,6 +21,7 @@ from engine.types import (
     PutReceipt,
     RangeReceipt,
     S3Url,
+    StoredPart,
     UploadId,
     not_pickled,
 )
@@ -218,6 +219,13 @@ class ControlPlane(Protocol):
 
     @abstractmethod
     async def head_object(self, url: S3Url, *, options: ObjectOptions = PLAIN) -> ObjectInfo: ...
+    @abstractmethod
+    async def head_part(
+        self, url: S3Url, number: int, *, etag: str, options: ObjectOptions = PLAIN
+    ) -> StoredPart | None:
+        """Part ``number`` of a stored object, as it was written; None where the store does not
+        tell parts. With ``etag`` an overwrite raises ObjectChanged."""
+
     @abstractmethod
     async def list_page(
         self, prefix: S3Url, token: str | None, *, options: ObjectOptions = PLAIN

@@ -191,6 +191,22 @@ class ObjectInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredPart:
+    """A part that a stored object was written in. ``size`` is in bytes.
+
+    Attributes:
+        count: How many parts the object has.
+        checksum: Of the part's bytes; None where the store keeps none. S3 keeps one for the parts
+            of objects with a composite checksum.
+    """
+
+    number: int
+    size: int
+    count: int
+    checksum: Checksum | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PutReceipt:
     """S3's acknowledgement of a whole object."""
 

@@ -13,7 +13,16 @@ from engine.options import PLAIN, ObjectOptions
 from engine.planes.errors import s3_error
 from engine.planes.lease_rules import is_near_expiry, judge
 from engine.protocols import ChecksumAlgorithm, ControlPlane, Lease
-from engine.types import Checksum, Credentials, ObjectInfo, PartReceipt, PutReceipt, S3Url, UploadId
+from engine.types import (
+    Checksum,
+    Credentials,
+    ObjectInfo,
+    PartReceipt,
+    PutReceipt,
+    S3Url,
+    StoredPart,
+    UploadId,
+)
 
 # Names of the checksum fields in S3's answers -> our names. The order is the order of trust.
 _CHECKSUM_FIELDS = (
@@ -88,6 +97,25 @@ class AwsControlPlane(ControlPlane):
             version_id=answer.get("VersionId"),
             metadata=answer.get("Metadata", {}),
         )
+
+    async def head_part(
+        self, url: S3Url, number: int, *, etag: str, options: ObjectOptions = PLAIN
+    ) -> StoredPart | None:
+        answer = await self._call(
+            "head_object",
+            url,
+            Key=url.key,
+            PartNumber=number,
+            IfMatch=etag,
+            ChecksumMode="ENABLED",
+        )
+        count = int(answer.get("PartsCount") or 0)
+        if number > count:
+            return None
+        sums = {field: answer.get(field) for field, _ in _CHECKSUM_FIELDS}
+        checksum = _checksum(sums)
+        whole = checksum if checksum is not None and checksum.full_object else None
+        return StoredPart(number, int(answer["ContentLength"]), count, whole)
 
     async def list_page(
         self, prefix: S3Url, token: str | None, *, options: ObjectOptions = PLAIN

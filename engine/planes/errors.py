@@ -62,7 +62,7 @@ def s3_error(
         kind, code = AccessDenied, "AccessDenied"
     elif code in _NOT_FOUND:
         kind = NotFound
-    elif status == 412 and operation.startswith("get"):
+    elif status == 412 and operation.startswith(("get", "head")):
         kind = ObjectChanged
     return kind(
         _headline(operation, url, kind, code, message),

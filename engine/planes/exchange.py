@@ -150,7 +150,7 @@ class Exchanges:
             async with self.pool.request(
                 call.target.origin, call.method, send, repeatable=repeatable, patience=patience
             ) as response:
-                if response.head.status not in (200, 204):
+                if response.head.status not in (200, 204, 206):
                     raise await self.refused(call, response)
                 self.worked(call)
                 with self._within(patience or SMALL_ANSWER, call):

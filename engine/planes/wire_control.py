@@ -25,14 +25,23 @@ from engine._wire.xml import parse_error
 from engine.config import Endpoints
 from engine.errors import ProtocolError, S3Error
 from engine.options import PLAIN, ObjectOptions
-from engine.planes.answers import checksum_of, object_info
+from engine.planes.answers import checksum_of, object_info, stored_part
 from engine.planes.errors import s3_error
 from engine.planes.exchange import Answer, Call, Exchanges, version_query
 from engine.planes.lease_rules import is_near_expiry
 from engine.planes.wire import WirePlane
 from engine.protocols import ChecksumAlgorithm, Clock, ControlPlane, DataPlane, Lease
 from engine.threads import ThreadDoor
-from engine.types import Checksum, MiB, ObjectInfo, PartReceipt, PutReceipt, S3Url, UploadId
+from engine.types import (
+    Checksum,
+    MiB,
+    ObjectInfo,
+    PartReceipt,
+    PutReceipt,
+    S3Url,
+    StoredPart,
+    UploadId,
+)
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 MAX_DELETE = 1_000
@@ -84,6 +93,19 @@ class WireControlPlane(ControlPlane):
         if not (length.isascii() and length.isdigit()):
             raise ProtocolError(f"an answer without a length for {url}")
         return object_info(url, answer.headers, int(length))
+
+    async def head_part(
+        self, url: S3Url, number: int, *, etag: str, options: ObjectOptions = PLAIN
+    ) -> StoredPart | None:
+        """https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html, ``partNumber``"""
+        query = [("partNumber", str(number))]
+        if options.version_id is not None:
+            query.append(("versionId", options.version_id))
+        call = self._exchanges.call("head part", url, "HEAD", encode_query(query))
+        call.signed = {"x-amz-checksum-mode": "ENABLED", **options.for_part()}
+        call.plain = {"if-match": etag}
+        answer = await self._exchanges.small(call)
+        return stored_part(number, answer.headers)
 
     async def _behind_bare(self, call: Call, bare: S3Error, options: ObjectOptions) -> Exception:
         """An answer to HEAD has no body, and so no code: near the end of the lease a 400 means

@@ -11,18 +11,20 @@ from engine.clock import LoopClock
 from engine.config import Endpoints
 from engine.credentials.broker import Broker
 from engine.credentials.providers.static import StaticProvider
-from engine.errors import AccessDenied, NotFound, S3Error
+from engine.errors import AccessDenied, NotFound, ObjectChanged, S3Error
 from engine.planes import CONTROL_PLANES, DATA_PLANES
 from engine.protocols import ControlPlane, DataPlane
 from engine.testing.aws import AwsDouble
 from engine.threads import ThreadDoor
+from engine.transfer.checksums.crc32c import Crc32C
 from engine.transfer.checksums.crc64nvme import Crc64Nvme
 from engine.transfer.sources import BytesSource
-from engine.types import Checksum, Credentials, MiB, S3Url, UploadId
+from engine.types import Checksum, Credentials, MiB, S3Url, StoredPart, UploadId
 
 pytestmark = pytest.mark.slow
 
 CRC = Crc64Nvme()
+CRC32C = Crc32C()
 ODD_KEYS = ("a b", "ü/日本", "%2F", "+", "a&b<c>\"'", "..", "x//y", "tab\tend", "\x01")
 
 
@@ -103,6 +105,45 @@ async def test_an_upload_in_parts(store: Store) -> None:
     assert receipt.checksum == info.checksum == checksum
     assert store.aws.gate.get_object(store.bucket, "big") == whole
     assert list(await store.control.list_parts(url, upload_id)) == []
+
+
+async def composite(store: Store, url: S3Url, *bodies: bytes) -> str:
+    """An object whose parts have sums of their own, as another client writes it; its ETag."""
+    target = f"/{url.bucket}/{url.key}"
+    sums = {"x-amz-checksum-algorithm": "CRC32C", "x-amz-checksum-type": "COMPOSITE"}
+    made = store.aws.request("POST", f"{target}?uploads", b"", sums).body.decode()
+    upload_id = made.partition("<UploadId>")[2].partition("<")[0]
+    rows = ""
+    for number, body in enumerate(bodies, 1):
+        told = {CRC32C.header: CRC32C.encode(CRC32C.update(body))}
+        where = f"{target}?partNumber={number}&uploadId={upload_id}"
+        etag = store.aws.request("PUT", where, body, told).headers["ETag"]
+        rows += (
+            f"<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag>"
+            f"<ChecksumCRC32C>{told[CRC32C.header]}</ChecksumCRC32C></Part>"
+        )
+    document = f"<CompleteMultipartUpload>{rows}</CompleteMultipartUpload>".encode()
+    done = store.aws.request("POST", f"{target}?uploadId={upload_id}", document)
+    assert done.status == 200, done.body
+    return (await store.control.head_object(url)).etag
+
+
+async def test_the_parts_that_an_object_was_written_in(store: Store) -> None:
+    url, bodies = store.url("parts"), (bytes(5 * MiB), b"end")
+    etag = await composite(store, url, *bodies)
+    info = await store.control.head_object(url)
+    assert info.checksum is not None and not info.checksum.full_object
+    for number, body in enumerate(bodies, 1):
+        part = await store.control.head_part(url, number, etag=etag)
+        told = Checksum("crc32c", CRC32C.encode(CRC32C.update(body)))
+        assert part == StoredPart(number, len(body), 2, told)
+    store.aws.gate.part_sums = "never"
+    assert await store.control.head_part(url, 2, etag=etag) == StoredPart(2, 3, 2, None)
+    with pytest.raises(ObjectChanged):
+        await store.control.head_part(url, 1, etag='"another"')
+    whole = store.url("whole")
+    receipt = await store.data.put_object(whole, BytesSource(b"bytes"), CRC)
+    assert await store.control.head_part(whole, 1, etag=receipt.etag) is None
 
 
 async def test_an_upload_that_is_aborted(store: Store) -> None:
