@@ -1,11 +1,11 @@
-"""TransferContext: what every verb of this room works with. Values and seams, no behaviour."""
+"""TransferContext: what every verb of this room works with. Values and seams."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.config import TransferConfig
-from engine.events import Emit
+from engine.events import BytesMoved, Emit, Event
 from engine.options import PLAIN, ObjectOptions
 from engine.protocols import Clock, ControlPlane, DataPlane, Lease
 from engine.retry import Retrier
@@ -27,3 +27,13 @@ class TransferContext:
     emit: Emit
     lease: Lease | None = None
     options: ObjectOptions = PLAIN
+
+
+def uncounted(context: TransferContext) -> TransferContext:
+    """For bytes that are moved once more: they count once, so ``BytesMoved`` is not told again."""
+
+    def emit(event: Event) -> None:
+        if not isinstance(event, BytesMoved):
+            context.emit(event)
+
+    return replace(context, emit=emit)

@@ -20,6 +20,7 @@ from engine.transfer.checksums.crc32c import Crc32C
 from engine.transfer.checksums.crc64nvme import Crc64Nvme
 from engine.transfer.sources import BytesSource
 from engine.types import Checksum, Credentials, MiB, S3Url, StoredPart, UploadId
+from tests.integration.others import put_in_parts
 
 pytestmark = pytest.mark.slow
 
@@ -107,30 +108,9 @@ async def test_an_upload_in_parts(store: Store) -> None:
     assert list(await store.control.list_parts(url, upload_id)) == []
 
 
-async def composite(store: Store, url: S3Url, *bodies: bytes) -> str:
-    """An object whose parts have sums of their own, as another client writes it; its ETag."""
-    target = f"/{url.bucket}/{url.key}"
-    sums = {"x-amz-checksum-algorithm": "CRC32C", "x-amz-checksum-type": "COMPOSITE"}
-    made = store.aws.request("POST", f"{target}?uploads", b"", sums).body.decode()
-    upload_id = made.partition("<UploadId>")[2].partition("<")[0]
-    rows = ""
-    for number, body in enumerate(bodies, 1):
-        told = {CRC32C.header: CRC32C.encode(CRC32C.update(body))}
-        where = f"{target}?partNumber={number}&uploadId={upload_id}"
-        etag = store.aws.request("PUT", where, body, told).headers["ETag"]
-        rows += (
-            f"<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag>"
-            f"<ChecksumCRC32C>{told[CRC32C.header]}</ChecksumCRC32C></Part>"
-        )
-    document = f"<CompleteMultipartUpload>{rows}</CompleteMultipartUpload>".encode()
-    done = store.aws.request("POST", f"{target}?uploadId={upload_id}", document)
-    assert done.status == 200, done.body
-    return (await store.control.head_object(url)).etag
-
-
 async def test_the_parts_that_an_object_was_written_in(store: Store) -> None:
     url, bodies = store.url("parts"), (bytes(5 * MiB), b"end")
-    etag = await composite(store, url, *bodies)
+    etag = put_in_parts(store.aws, url.bucket, url.key, b"".join(bodies), 5 * MiB)
     info = await store.control.head_object(url)
     assert info.checksum is not None and not info.checksum.full_object
     for number, body in enumerate(bodies, 1):
