@@ -100,11 +100,13 @@ class WirePlane(DataPlane):
 
         Raises:
             TransferError: By class: what S3 or the network said, or a checksum that differs.
-            SourceChanged: The source became shorter.
+            SourceChanged: The source is another than when it was opened; nothing was stored.
         """
         call = self.exchanges.call("put object", url, "PUT")
         call.signed = options.for_put()
-        headers, _, checksum, echoed = await self._upload(call, source, 0, source.size, algorithm)
+        headers, _, checksum, echoed = await self._upload(
+            call, source, 0, source.size, algorithm, watched=True
+        )
         return PutReceipt(
             etag_of(url, headers),
             checksum if echoed else None,
@@ -220,8 +222,15 @@ class WirePlane(DataPlane):
         offset: int,
         length: int,
         algorithm: ChecksumAlgorithm | None,
+        *,
+        watched: bool = False,
     ) -> tuple[Mapping[str, str], int | None, Checksum | None, bool]:
-        """Sum, send, check; returns the answer's fields, the sum, and whether S3 echoed it."""
+        """Sum, send, check; returns the answer's fields, the sum, and whether S3 echoed it.
+
+        Args:
+            watched: Hold back the last byte until the source is known to be what it was: S3
+                stores nothing of a body that does not end.
+        """
         held = source.memory[offset : offset + length] if source.memory is not None else None
         with naming(call), self._pieces.lend(0 if held is not None else length) as buffers:
             crc = checksum = None
@@ -230,7 +239,7 @@ class WirePlane(DataPlane):
                     crc = algorithm.update(held)
                 else:
                     crc = await self._threads.run(
-                        _sum, source, offset, length, algorithm, buffers[0]
+                        _sum, source, offset, length, algorithm, buffers[0], watched
                     )
                 checksum = Checksum(algorithm.name, algorithm.encode(crc))
                 call.signed = {
@@ -239,13 +248,19 @@ class WirePlane(DataPlane):
                     "x-amz-sdk-checksum-algorithm": algorithm.name.upper(),
                 }
             elif held is None and length <= len(buffers[0]):
-                await self._threads.run(source.read_into, offset, buffers[0][:length])
+                await self._threads.run(_read, source, offset, buffers[0][:length], watched)
             call.plain = {"content-length": str(length)}
 
             async def send(connection: Connection) -> None:
                 head = await self.exchanges.signed_head(call)
                 if held is not None:
                     connection.begin_send(held, head)
+                    await connection.sent()
+                elif watched and length - 1 > len(buffers[0]):
+                    await self._send(connection, head, source, offset, length - 1, buffers)
+                    last = buffers[0][:1]
+                    await self._threads.run(_read, source, offset + length - 1, last, True)
+                    connection.begin_send(last, b"")
                     await connection.sent()
                 else:
                     await self._send(connection, head, source, offset, length, buffers)
@@ -366,8 +381,9 @@ def _sum(
     length: int,
     algorithm: ChecksumAlgorithm,
     buffer: memoryview,
+    watched: bool,
 ) -> int:
-    """In a thread: the CRC of a span of the source."""
+    """In a thread: the CRC of a span of the source; ``watched``: as it was when it was opened."""
     if source.memory is not None:
         return algorithm.update(source.memory[offset : offset + length])
     crc = done = 0
@@ -376,7 +392,16 @@ def _sum(
         source.read_into(offset + done, view)
         crc = algorithm.update(view, crc)
         done += len(view)
+    if watched:
+        source.check_unchanged()
     return crc
+
+
+def _read(source: ByteSource, offset: int, view: memoryview, watched: bool) -> None:
+    """In a thread: a span of the source; ``watched``: as it was when it was opened."""
+    source.read_into(offset, view)
+    if watched:
+        source.check_unchanged()
 
 
 def _store(
