@@ -218,7 +218,11 @@ class ControlPlane(Protocol):
     """S3's other verbs: one request each, never repeated here."""
 
     @abstractmethod
-    async def head_object(self, url: S3Url, *, options: ObjectOptions = PLAIN) -> ObjectInfo: ...
+    async def head_object(
+        self, url: S3Url, *, options: ObjectOptions = PLAIN, checksum: bool = True
+    ) -> ObjectInfo:
+        """``checksum``: whether to ask for the stored one; some stores refuse the question."""
+
     @abstractmethod
     async def head_part(
         self, url: S3Url, number: int, *, etag: str, options: ObjectOptions = PLAIN

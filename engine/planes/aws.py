@@ -86,8 +86,11 @@ class AwsControlPlane(ControlPlane):
             return error.error_code
         return code
 
-    async def head_object(self, url: S3Url, *, options: ObjectOptions = PLAIN) -> ObjectInfo:
-        answer = await self._call("head_object", url, Key=url.key, ChecksumMode="ENABLED")
+    async def head_object(
+        self, url: S3Url, *, options: ObjectOptions = PLAIN, checksum: bool = True
+    ) -> ObjectInfo:
+        mode = {"ChecksumMode": "ENABLED"} if checksum else {}
+        answer = await self._call("head_object", url, Key=url.key, **mode)
         return ObjectInfo(
             url,
             size=int(answer["ContentLength"]),
@@ -161,16 +164,19 @@ class AwsControlPlane(ControlPlane):
         *,
         options: ObjectOptions = PLAIN,
     ) -> PutReceipt:
-        sums = {}
+        sums: dict[str, Any] = {}
         if checksum is not None:
-            sums = {_FIELD_OF[checksum.algorithm]: checksum.value, "ChecksumType": "FULL_OBJECT"}
+            sums = {
+                _FIELD_OF[checksum.algorithm]: checksum.value,
+                "ChecksumType": "FULL_OBJECT",
+                "MpuObjectSize": size,
+            }
         answer = await self._call(
             "complete_multipart_upload",
             url,
             Key=url.key,
             UploadId=upload_id,
             MultipartUpload={"Parts": [_part_row(part) for part in parts]},
-            MpuObjectSize=size,
             **sums,
         )
         return PutReceipt(answer.get("ETag", ""), _checksum(answer), answer.get("VersionId"))

@@ -5,7 +5,7 @@ What must not live here: a branch on message text; whether to repeat (``engine.r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from engine.clock import http_date
@@ -26,6 +26,24 @@ _FIXES = {
     "SignatureDoesNotMatch": "The secret key is wrong, or something on the way changed the request",
     "SlowDown": "S3 asks for fewer requests: lower --max-concurrency or spread the keys",
 }
+NO_CHECKSUM = (
+    "If this store does not know checksum headers: --checksum none, TransferConfig(checksum="
+    '"none"); what is moved is then not verified'
+)
+# How stores that do not know checksum headers refuse them: InvalidArgument (Backblaze B2),
+# NotImplemented (Cloudflare R2, Swift), MalformedXML (Swift, of Complete's document), and the
+# others of stores that take them for something else. A HEAD has the status alone.
+_CHECKSUMS_REFUSED = frozenset(
+    {
+        "400",
+        "501",
+        "InvalidArgument",
+        "InvalidRequest",
+        "MalformedXML",
+        "NotImplemented",
+        "XAmzContentSHA256Mismatch",
+    }
+)
 _NOT_FOUND = frozenset({"NoSuchBucket", "NoSuchKey", "NoSuchUpload", "NoSuchVersion", "404"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -74,6 +92,17 @@ def s3_error(
         request_id=request_id,
         bucket_region=region,
     )
+
+
+def advise_on_checksums(error: S3Error, sent: Iterable[str]) -> None:
+    """Name the switch for stores that refuse checksum headers, where this may be why.
+
+    Args:
+        sent: Names of the headers of the request, in lower case.
+    """
+    if error.s3_code in _CHECKSUMS_REFUSED and not error.fix:
+        if any(name.startswith(("x-amz-checksum-", "x-amz-sdk-checksum-")) for name in sent):
+            error.fix = NO_CHECKSUM
 
 
 def _headline(operation: str, url: S3Url, kind: type[S3Error], code: str, message: str) -> str:

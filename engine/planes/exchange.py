@@ -25,11 +25,14 @@ from engine.config import Endpoints
 from engine.errors import ConnectionFailed, EngineError, ProtocolError, S3Error
 from engine.options import ObjectOptions
 from engine.planes.answers import date_of, refusal
+from engine.planes.errors import advise_on_checksums
 from engine.planes.lease_rules import judge
 from engine.protocols import Clock, Lease
 from engine.threads import ThreadDoor
 from engine.types import Credentials, S3Url
 
+# Asks for the checksum that is stored. Left out where nobody compares it: some stores refuse it.
+CHECKSUM_MODE = {"x-amz-checksum-mode": "ENABLED"}
 # Seconds for the whole body of a small answer: 8 MiB at 70 KB/s.
 SMALL_ANSWER = 120.0
 
@@ -189,6 +192,7 @@ class Exchanges:
     ) -> EngineError:
         """``error``, after the clock and the lease have heard what it says of them."""
         if isinstance(error, S3Error):
+            advise_on_checksums(error, call.signed)
             date = date_of(headers, "date")
             if error.s3_code == "RequestTimeTooSkewed" and date is not None:
                 self._clock.learn(date)

@@ -23,7 +23,7 @@ from engine.config import Endpoints
 from engine.errors import ProtocolError
 from engine.options import PLAIN, ObjectOptions
 from engine.planes.answers import check_echo, check_etag, check_span, etag_of, object_info
-from engine.planes.exchange import Call, Exchanges, naming, version_query
+from engine.planes.exchange import CHECKSUM_MODE, Call, Exchanges, naming, version_query
 from engine.protocols import ByteSink, ByteSource, ChecksumAlgorithm, Clock, DataPlane, Lease
 from engine.threads import ThreadDoor
 from engine.types import (
@@ -175,7 +175,7 @@ class WirePlane(DataPlane):
             plain["if-match"] = etag
         call = self.exchanges.call("get object", url, "GET", version_query(options))
         call.plain = plain
-        call.signed = {"x-amz-checksum-mode": "ENABLED", **options.for_part()}
+        call.signed = {**(CHECKSUM_MODE if algorithm is not None else {}), **options.for_part()}
 
         async def send(connection: Connection) -> None:
             connection.begin_send(memoryview(b""), await self.exchanges.signed_head(call))

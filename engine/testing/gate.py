@@ -157,6 +157,7 @@ class Gate(Scene):
         self.bandwidth = None
         self.expired_as = "ExpiredToken"
         self.part_sums = "composite"
+        self.refuses_checksums = ""
         self._sts.reset()
         self.log.clear()
 

@@ -42,6 +42,7 @@ class Store:
     Attributes:
         expired_as: Error code for a session that has ended; empty for a bare 400.
         part_sums: Whether a part of a finished object is answered with its own checksum.
+        refuses_checksums: Error code for a request that speaks of checksums; empty for none.
     """
 
     accounts: Accounts
@@ -54,6 +55,7 @@ class Store:
     checksums: dict[tuple[str, str], checksum.StoredChecksum] = field(default_factory=dict)
     expired_as: str = "ExpiredToken"
     part_sums: PartSums = "composite"
+    refuses_checksums: str = ""
 
     def remember(self, bucket: str, key: str, stored: checksum.StoredChecksum) -> None:
         """Keep the checksum of an object that was just written."""
@@ -127,6 +129,10 @@ async def begin(exchange: Exchange, store: Store) -> None:
     )
     await early_faults(exchange, store.link)
     _authorise(exchange, store)
+    if store.refuses_checksums:
+        for name in request.headers:
+            if name.lower().startswith(("x-amz-checksum-", "x-amz-sdk-checksum-", "x-amz-mp-")):
+                raise AwsError(store.refuses_checksums, f"Unsupported header {name}")
     if len(exchange.key.encode()) > MAX_KEY:
         raise AwsError("KeyTooLongError", "Your key is too long", MaxSizeAllowed=str(MAX_KEY))
     if request.method == "PUT" and "X-Amz-Decoded-Content-Length" not in request.headers:

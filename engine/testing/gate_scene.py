@@ -292,6 +292,16 @@ class Scene:
     def part_sums(self, which: PartSums) -> None:
         self._store.part_sums = which
 
+    @property
+    def refuses_checksums(self) -> str:
+        """The code that a request with a checksum header is refused with, as at stores that do
+        not know them (``InvalidArgument``, ``NotImplemented``); empty where they are known."""
+        return self._store.refuses_checksums
+
+    @refuses_checksums.setter
+    def refuses_checksums(self, error_code: str) -> None:
+        self._store.refuses_checksums = error_code
+
     # -- STS -----------------------------------------------------------------------------------
 
     def deny_sts(self, error_code: str | None) -> None:

@@ -69,7 +69,9 @@ async def head(url: S3Url, context: TransferContext) -> ObjectInfo:
 
     async def ask() -> ObjectInfo:
         async with context.limiter.slot(big=False, size=0):
-            return await context.control.head_object(url, options=context.options)
+            return await context.control.head_object(
+                url, options=context.options, checksum=context.config.checksum != NONE
+            )
 
     info, _ = await context.retrier.run("head object", url, ask)
     return info

@@ -23,7 +23,7 @@ from engine.errors import (
 )
 from engine.events import BytesMoved, ObjectDone, PartDone, UploadLeft
 from engine.protocols import ByteSource, ChecksumAlgorithm
-from engine.transfer.checksums import chosen
+from engine.transfer.checksums import NONE, chosen
 from engine.transfer.context import TransferContext
 from engine.transfer.parts import Part, PartPlan, plan_parts
 from engine.transfer.workers import run_parts
@@ -59,7 +59,10 @@ async def upload(source: ByteSource, url: S3Url, context: TransferContext) -> Tr
         etag=receipt.etag,
         parts=len(plan.parts),
         checksum=receipt.checksum,
-        verified=receipt.checksum is not None and receipt.checksum.full_object,
+        # S3 computes and tells a checksum also where none was sent to compare.
+        verified=algorithm is not None
+        and receipt.checksum is not None
+        and receipt.checksum.full_object,
         seconds=seconds,
     )
 
@@ -198,7 +201,9 @@ async def _look_up(
         info, _ = await context.retrier.run(
             "head object",
             url,
-            lambda: context.control.head_object(url, options=context.options),
+            lambda: context.control.head_object(
+                url, options=context.options, checksum=context.config.checksum != NONE
+            ),
         )
     except AccessDenied:
         return receipt  # a role that may write and not read: Complete has said that it is done
@@ -221,7 +226,9 @@ async def _settle(
 ) -> PutReceipt:
     """Did a Complete whose answer was lost make this object? By size and full-object checksum, or
     by the ETag of exactly these parts where the store keeps no such checksum."""
-    info = await context.control.head_object(url, options=context.options)
+    info = await context.control.head_object(
+        url, options=context.options, checksum=context.config.checksum != NONE
+    )
     comparable = checksum is not None and info.checksum is not None and info.checksum.full_object
     same = info.checksum == checksum if comparable else info.etag == _etag_of(receipts)
     if info.size == sum(part.size for part in receipts) and same:
