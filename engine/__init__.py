@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     )
     from engine.limits import StoreLimits
     from engine.redshift import CopyOptions, CsvFormat, LoadReport, RejectedRow
-    from engine.transfer import ObjectReader
+    from engine.transfer import ObjectReader, ObjectWriter
     from engine.types import (
         ByteRange,
         Checksum,
@@ -80,7 +80,7 @@ _HOMES = {
     ),
     "engine.limits": ("StoreLimits",),
     "engine.redshift": ("CopyOptions", "CsvFormat", "LoadReport", "RejectedRow"),
-    "engine.transfer": ("ObjectReader",),
+    "engine.transfer": ("ObjectReader", "ObjectWriter"),
     "engine.types": (
         "ByteRange",
         "Checksum",
@@ -127,6 +127,7 @@ __all__ = [
     "ObjectChanged",
     "ObjectInfo",
     "ObjectReader",
+    "ObjectWriter",
     "RejectedRow",
     "Report",
     "RetryPolicy",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from engine.errors import UsageError
 from engine.limits import AWS, StoreLimits
+from engine.proxies import Proxies
 from engine.types import MiB
 
 DEFAULT_THRESHOLD = 10_485_760
@@ -102,20 +104,41 @@ class Timeouts:
     complete: float = 600.0
 
 
+AddressingStyle = Literal["auto", "path", "virtual"]
+RegionMismatch = Literal["follow", "error"]
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Where the services are. None means AWS's own address for the region.
+    """Where the services are, and how they are reached. None means AWS's own address.
 
     Attributes:
+        region_from: Who gave the region (``--region``, ``AWS_REGION``, ``profile x``); empty
+            where nobody did, and a bucket is asked for its own.
+        region_mismatch: What to do where a bucket says that it is in another region.
+        redshift: Of the Redshift API; the database has an address of its own.
         sts_region: Of STS's signatures, where it is not ``region``.
+        addressing_style: Whether a bucket's name stands in the path or in the host.
+        dualstack: AWS's hosts with IPv6 addresses.
+        fips: AWS's hosts with FIPS 140 validated TLS.
+        expect_continue: Whether a big body may wait for ``100 Continue``; None is yes for AWS's
+            own hosts and no for others, some of which never answer.
     """
 
     region: str = "us-east-1"
+    region_from: str = ""
+    region_mismatch: RegionMismatch = "follow"
     s3: str | None = None
     sts: str | None = None
+    redshift: str | None = None
     sts_region: str | None = None
     imds: str | None = None
+    addressing_style: AddressingStyle = "auto"
+    dualstack: bool = False
+    fips: bool = False
+    expect_continue: bool | None = None
     ca_bundle: str | None = None
+    proxies: Proxies = field(default_factory=Proxies)
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 

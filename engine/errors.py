@@ -18,6 +18,7 @@
     |   |   |-- NotFound           no such bucket, key, version or upload
     |   |   `-- ObjectChanged      If-Match failed: overwritten while it was read
     |   |-- ConnectionFailed       no answer, or half of one; the network's fault
+    |   |   `-- ProxyRefused       the proxy does not let us through
     |   |-- ProtocolError          an answer that HTTP or S3 does not allow
     |   |-- RedirectRefused        an answer that points at another host; never followed
     |   |-- ChecksumMismatch       the bytes are not the bytes that were meant
@@ -144,13 +145,15 @@ class S3Error(TransferError):
         status: The HTTP status.
         retry_after: Seconds that the server asked to wait, or None.
         server_time_offset: Server clock minus ours in seconds, or None.
-        again: Why the credentials, and not the request, may be the reason: ``renewed`` where a
-            newer set is there to ask with, ``young`` where the set was issued a moment ago and
-            may not be known everywhere; else empty.
+        again: What was learned from the answer, so that the same request may succeed when it is
+            made again at once: ``renewed`` where a newer set of credentials is there to ask with,
+            ``region`` where the bucket's region is known now, ``plain`` where the server wants no
+            ``Expect``. ``young`` where the set was issued a moment ago and may not be known
+            everywhere. Else empty.
     """
 
     code = "T110"
-    again: Literal["", "renewed", "young"] = ""
+    again: Literal["", "renewed", "region", "plain", "young"] = ""
 
     def __init__(
         self,
@@ -194,6 +197,13 @@ class ConnectionFailed(TransferError):
 
     code = "T120"
     retryable = True
+
+
+class ProxyRefused(ConnectionFailed):
+    """The proxy wants other credentials, or does not let this request through."""
+
+    code = "T123"
+    retryable = False
 
 
 class ProtocolError(TransferError):

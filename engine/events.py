@@ -72,6 +72,19 @@ class Retried:
 
 
 @dataclass(frozen=True, slots=True)
+class BucketElsewhere:
+    """A bucket is in another region than was asked for; requests go there. Told once a bucket.
+
+    ``asked_from`` is who asked for ``asked``; empty where nobody did.
+    """
+
+    bucket: str
+    region: str
+    asked: str
+    asked_from: str
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseRenewed:
     """The broker holds a new set of credentials. ``seconds`` is how long getting it took."""
 
@@ -129,6 +142,7 @@ Event = (
     | ObjectFailed
     | Retried
     | UploadLeft
+    | BucketElsewhere
     | LeaseRenewed
     | LeaseRenewalFailed
     | LeaseServedStale

@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class Verdict(enum.Enum):
-    """What to do with a failed request."""
+    """What to do with a failed request. REFRESH is again at once, with what was learned."""
 
     RETRY = "retry"
     REFRESH = "refresh"
@@ -87,7 +87,7 @@ _SUCCESS_REFUND = 1
 def classify(error: BaseException) -> Verdict:
     """What to do after ``error``: make the request again, renew first, or give up."""
     if isinstance(error, S3Error):
-        if error.s3_code in EXPIRED_CODES or error.again == "renewed":
+        if error.s3_code in EXPIRED_CODES or error.again in ("renewed", "region", "plain"):
             return Verdict.REFRESH
         if error.again == "young":
             return Verdict.RETRY

@@ -10,11 +10,13 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast, get_args
 from urllib.parse import urlsplit
 
-from engine.config import Endpoints
+from engine.config import AddressingStyle, Endpoints, RegionMismatch
 from engine.errors import UsageError
 from engine.profiles import Profile, ProfileFiles, Profiles
+from engine.proxies import Proxies
 
 DEFAULT_REGION = "us-east-1"
 GLOBAL_STS = "https://sts.amazonaws.com"
@@ -96,12 +98,19 @@ def endpoints_from(
     environ: Mapping[str, str],
     *,
     region: str | None = None,
+    region_mismatch: RegionMismatch = "follow",
     s3: str | None = None,
     sts: str | None = None,
+    redshift: str | None = None,
+    addressing_style: AddressingStyle | None = None,
+    dualstack: bool | None = None,
+    fips: bool | None = None,
+    expect_continue: bool | None = None,
     ca_bundle: str | None = None,
+    proxy: str | None = None,
     profile: str | None = None,
 ) -> Endpoints:
-    """Addresses and the region.
+    """Addresses, the region, and the way there.
 
     The region is the argument's, else AWS_REGION's, AWS_DEFAULT_REGION's, the profile's, else
     us-east-1. As in botocore the environment also comes before a profile that was asked for.
@@ -109,20 +118,17 @@ def endpoints_from(
     Args:
         sts: ``regional``, ``global``, or a URL. Regional is AWS's advice and its SDKs' default:
             https://docs.aws.amazon.com/sdkref/latest/guide/feature-sts-regionalized-endpoints.html
+        proxy: A URL, or ``none``; else the environment's (``Proxies.read``).
         profile: Whose settings are taken where nothing else gives them; None leaves the choice
             to AWS_PROFILE, then to ``default``.
 
     Raises:
         UsageError: What cannot be a URL or a region; a CA bundle that is not there; a profile
-            that is not there; the global STS for a region of another partition.
+            that is not there; the global STS for a region of another partition; dual-stack or
+            FIPS together with an address that is not AWS's.
     """
     shared = SharedSettings.read(environ, profile)
-    found = _region(
-        region
-        or environ.get("AWS_REGION")
-        or shared.text("AWS_DEFAULT_REGION", "region")
-        or DEFAULT_REGION
-    )
+    found, region_from = _found_region(region, shared)
     sts = sts or shared.endpoint_url("sts") or _sts_mode(shared, found)
     is_global = sts == "global"
     if is_global and _OTHER_PARTITIONS.fullmatch(found):
@@ -132,14 +138,69 @@ def endpoints_from(
         )
     if sts in ("regional", "global"):
         sts = GLOBAL_STS if is_global else None
-    return Endpoints(
+    endpoints = Endpoints(
         region=found,
+        region_from=region_from,
+        region_mismatch=region_mismatch,
         s3=_url(s3 or shared.endpoint_url("s3")),
         sts=_url(sts),
+        redshift=_url(redshift or shared.endpoint_url("redshift")),
         # The global endpoint checks signatures of its own region.
         sts_region=DEFAULT_REGION if is_global else None,
         imds=_imds(shared),
+        addressing_style=addressing_style or _style(shared),
+        dualstack=_switch(
+            dualstack, shared, "AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint"
+        ),
+        fips=_switch(fips, shared, "AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint"),
+        expect_continue=expect_continue,
         ca_bundle=_readable(ca_bundle or shared.text("AWS_CA_BUNDLE", "ca_bundle")),
+        proxies=Proxies.read(environ, proxy),
+    )
+    _check_variants(endpoints)
+    return endpoints
+
+
+def _found_region(argument: str | None, shared: SharedSettings) -> tuple[str, str]:
+    """The region, and who gave it; ("us-east-1", "") where nobody did."""
+    places = (
+        (argument, "--region"),
+        (shared.environ.get("AWS_REGION"), "AWS_REGION"),
+        (shared.environ.get("AWS_DEFAULT_REGION"), "AWS_DEFAULT_REGION"),
+        (shared.profile.text("region"), f"profile {shared.profile.name}"),
+        (DEFAULT_REGION, ""),
+    )
+    return next((_region(region), place) for region, place in places if region)
+
+
+def _switch(argument: bool | None, shared: SharedSettings, variable: str, name: str) -> bool:
+    """https://docs.aws.amazon.com/sdkref/latest/guide/feature-endpoints.html"""
+    if argument is not None:
+        return argument
+    text = (shared.text(variable, name) or "false").lower()
+    if text not in ("true", "false"):
+        raise UsageError(f"{name} is {text!r}", fix=f"It is true or false ({variable})")
+    return text == "true"
+
+
+def _style(shared: SharedSettings) -> AddressingStyle:
+    """``addressing_style`` of the profile's ``s3`` block, as the AWS CLI has it."""
+    text = shared.profile.settings.block("s3").get("addressing_style", "auto")
+    for style in get_args(AddressingStyle):
+        if text == style:
+            return cast("AddressingStyle", style)
+    raise UsageError(f"addressing_style is {text!r}", fix="It is auto, path or virtual")
+
+
+def _check_variants(endpoints: Endpoints) -> None:
+    """A custom address stays as it is. Who asked for FIPS must not get something else unseen."""
+    own = endpoints.s3 is None and (endpoints.sts in (None, GLOBAL_STS) or not endpoints.fips)
+    if own or not (endpoints.dualstack or endpoints.fips):
+        return
+    variant = "FIPS" if endpoints.fips else "dual-stack"
+    raise UsageError(
+        f"{variant} hosts are AWS's own, and another address is set",
+        fix="Unset AWS_USE_FIPS_ENDPOINT and AWS_USE_DUALSTACK_ENDPOINT, or the endpoint URL",
     )
 
 

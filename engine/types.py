@@ -46,6 +46,12 @@ class S3Url:
         if not text.startswith("s3://"):
             raise UsageError(f"not an S3 URL: {text!r}", fix="Write it as s3://bucket/key")
         bucket, _, key = text[len("s3://") :].partition("/")
+        if bucket.startswith("arn:"):
+            raise UsageError(
+                f"an ARN instead of a bucket: {text!r}",
+                fix="Write an access point by its alias, which ends in -s3alias and is taken as a "
+                "bucket; aws s3control get-access-point shows it",
+            )
         if not _BUCKET.fullmatch(bucket):
             raise UsageError(
                 f"not a bucket name: {bucket!r} in {text!r}", fix="Write it as s3://bucket/key"

@@ -1,4 +1,5 @@
-"""One AWS client over aioboto3, stripped of what must not happen behind our back.
+"""One AWS client over aioboto3, or over aiobotocore where that is all there is, stripped of what
+must not happen behind our back.
 
 - Redirects are off. aiohttp below aiobotocore follows a 307 to any host, and takes the request's
   signature and session token along; ``AIOHTTPSession.send`` has no switch, so a session class
@@ -8,6 +9,7 @@
   which generation a server refused.
 - A bucket's region is not hunted for: after a 400 to HEAD botocore would ask HeadBucket and send
   the request again.
+- The SDK neither sums bodies (``engine.transfer`` does, both ways) nor waits for a "100 Continue".
 - The debug log of the SDK is masked while a client is open.
 
 Only client calls are used, never aioboto3's transfers. What must not live here: a verb.
@@ -35,6 +37,9 @@ from engine.types import Credentials
 
 # Connections of the control plane. Its verbs are one or two an object; the bytes go elsewhere.
 MAX_CONNECTIONS = 64
+# Of the data plane: what the controller goes up to.
+MAX_STREAMS = 512
+_MISSING = "Install it: pip install 's3engine-core[aws]', or s3engine, which brings aioboto3"
 
 _SIGNING: ContextVar[Credentials | None] = ContextVar("engine_signing_credentials")
 
@@ -59,6 +64,11 @@ class AwsClient:
         endpoint_url: None for AWS's own of the region.
         user_agent: Sent whole, so that CloudTrail can be read.
         region: Of the signatures, where it is not that of ``endpoints``.
+        streams: For bytes of objects: they are not hashed for the signature (a checksum header
+            covers them), and there are more connections.
+
+    Raises:
+        UsageError: At the first call, where neither aioboto3 nor aiobotocore is installed.
     """
 
     def __init__(
@@ -68,12 +78,15 @@ class AwsClient:
         endpoint_url: str | None,
         user_agent: str,
         region: str | None = None,
+        *,
+        streams: bool = False,
     ) -> None:
         self._service = service
         self._endpoints = endpoints
         self._endpoint_url = endpoint_url
         self._region = region or endpoints.region
         self._user_agent = user_agent
+        self._streams = streams
         self._stack = AsyncExitStack()
         self._client: Any = None
         self._opening = anyio.Lock()
@@ -90,7 +103,7 @@ class AwsClient:
             ConnectionFailed: It did not answer.
         """
         client = self._client or await self._open()
-        import botocore.exceptions as failures
+        failures = _failures()
         from botocore.parsers import ResponseParserError
 
         token = _SIGNING.set(credentials)
@@ -117,6 +130,23 @@ class AwsClient:
         finally:
             _SIGNING.reset(token)
 
+    async def read(self, body: Any, size: int) -> bytes:
+        """At most ``size`` bytes of an answer's ``Body``; none at its end.
+
+        Raises:
+            ConnectionFailed: The connection broke, or was silent, inside the body.
+        """
+        import botocore.exceptions as failures
+        from aiohttp import ClientError
+
+        try:
+            piece: bytes = await body.read(size)
+            return piece
+        except (ClientError, failures.HTTPClientError, failures.IncompleteReadError) as error:
+            raise ConnectionFailed(
+                f"the answer of {self._service} broke off ({type(error).__name__})"
+            ) from None
+
     def _answer_error(self, operation: str, response: Mapping[str, Any]) -> EngineError:
         metadata = response.get("ResponseMetadata", {})
         status = int(metadata.get("HTTPStatusCode", 0))
@@ -132,15 +162,13 @@ class AwsClient:
         return AnswerError(operation, code, text, metadata)
 
     async def _open(self) -> Any:
-        import botocore.exceptions as failures
-
+        failures = _failures()
         async with self._opening:
             if self._client is not None:
                 return self._client
             try:
-                session = _session()
                 self._client = await self._stack.enter_async_context(
-                    session.client(
+                    _maker()(
                         self._service,
                         region_name=self._region,
                         endpoint_url=self._endpoint_url,
@@ -154,26 +182,30 @@ class AwsClient:
                     fix="Check the region, AWS_PROFILE and the files below ~/.aws",
                 ) from None
             self._stack.enter_context(redacted())
-            self._client.meta.events.register("before-call.s3", _hunt_no_region)
+            self._client.meta.events.register_last("before-call.s3", _as_we_said)
         return self._client
 
     def _config(self) -> Any:
         from aiobotocore.config import AioConfig
 
         timeouts = self._endpoints.timeouts
+        s3: dict[str, Any] = {"addressing_style": "path" if self._endpoint_url else "auto"}
+        if self._streams:
+            s3["payload_signing_enabled"] = False
+        # Complete keeps the connection alive with white space for minutes (the S3 API page of
+        # CompleteMultipartUpload), so the read time-out of control verbs must outlive it.
+        patient = self._service == "s3" and not self._streams
         return AioConfig(
             http_session_cls=_no_redirects(),
             retries={"total_max_attempts": 1, "mode": "standard"},
-            max_pool_connections=MAX_CONNECTIONS,
+            max_pool_connections=MAX_STREAMS if self._streams else MAX_CONNECTIONS,
             connect_timeout=timeouts.connect,
-            # Complete keeps the connection alive with white space for minutes (the S3 API page
-            # of CompleteMultipartUpload), so the read time-out must outlive it.
-            read_timeout=timeouts.complete if self._service == "s3" else timeouts.first_byte,
+            read_timeout=timeouts.complete if patient else timeouts.first_byte,
             user_agent=self._user_agent,
             ignore_configured_endpoint_urls=True,  # ``settings`` has read them
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            s3={"addressing_style": "path" if self._endpoint_url else "auto"},
+            s3=s3,
         )
 
     async def aclose(self) -> None:
@@ -215,18 +247,40 @@ class _CallersCredentials:
         return self.get_account_id
 
 
-def _session() -> Any:
-    import aioboto3
+def _failures() -> Any:
+    """botocore's exceptions. Raises UsageError where there is no SDK."""
+    try:
+        import aiobotocore
+        import botocore.exceptions as failures
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"this needs an AWS SDK for asyncio, and {error.name} is not installed", fix=_MISSING
+        ) from None
+    assert aiobotocore
+    return failures
+
+
+def _maker() -> Any:
+    """What makes clients: aioboto3's session, else aiobotocore's own; we only make calls."""
     from aiobotocore.session import get_session
 
     inner = get_session()
     inner.get_component("credential_provider").providers[:] = [_CallersCredentials()]
-    return aioboto3.Session(botocore_session=inner)
+    try:
+        import aioboto3
+    except ImportError:  # not there, or not for this aiobotocore
+        return inner.create_client
+    return aioboto3.Session(botocore_session=inner).client
 
 
-def _hunt_no_region(params: Any, **_: Any) -> None:
-    """Tells botocore's region redirector that it has had its turn."""
+def _as_we_said(params: Any, **_: Any) -> None:
+    """Takes back what botocore adds to a request of its own accord."""
+    # Its region redirector has had its turn.
     params["context"].setdefault("s3_redirect", {})["redirected"] = True
+    # ChecksumMode asks S3 for the stored sum; that the bytes have it is checked by the caller.
+    params["context"].get("checksum", {}).pop("response_algorithms", None)
+    # Not every server answers "Expect: 100-continue", and aiohttp would wait for ever.
+    params["headers"].pop("Expect", None)
 
 
 def _no_redirects() -> type[Any]:

@@ -1,24 +1,38 @@
-"""Opens connections: DNS, TCP and TLS, within one deadline.
+"""Opens connections: DNS, proxies, TCP and TLS, within one deadline.
 
-What lives here: the TLS settings and the translation of what may fail before a request is sent.
-What must not: reuse (``pool``), requests (``connection``).
+What lives here: the order of those steps, the TLS settings, and the translation of what may fail
+before a request is sent. What must not: reuse (``pool``), requests (``connection``), which address
+comes first (``resolve``).
+
+Addresses are tried in turn, the next one a moment after the last or when that failed; the first
+that stands is taken (happy eyeballs, RFC 8305). The loops' own version of that is not in uvloop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import ClassVar, final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import ClassVar, TypeVar, final
 
 import anyio
 
 from engine._wire.connection import Connection
 from engine._wire.endpoint import Origin
+from engine._wire.proxy import ConnectProtocol, absolute_form, tls_inside
+from engine._wire.resolve import Resolver
 from engine.config import Timeouts
 from engine.errors import ConnectionFailed, UsageError
+from engine.proxies import Proxies, Proxy
 from engine.threads import ThreadDoor
 
-_UNREACHED = "Check the endpoint URL, the region, and the way to it (network, firewall)"
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+_UNREACHED = "Check the endpoint URL, the region, and the way to it (network, firewall, proxy)"
+# How long one address has before the next is tried too (RFC 8305, 8). Seconds.
+STAGGER_SECONDS = 0.25
+# Addresses that one connection tries: what one answer of DNS holds for S3.
+MAX_TRIES = 8
 
 
 @final
@@ -35,59 +49,121 @@ class Connector:
     Args:
         ca_bundle: PEM file that replaces the system's certificate authorities.
         threads: Reading certificates and files blocks.
+        proxies: None for services that must never be asked through one.
+        resolver: Shared by those who ask the same hosts.
     """
 
-    def __init__(self, timeouts: Timeouts, threads: ThreadDoor, ca_bundle: str | None) -> None:
+    def __init__(
+        self,
+        timeouts: Timeouts,
+        threads: ThreadDoor,
+        ca_bundle: str | None,
+        proxies: Proxies | None = None,
+        resolver: Resolver | None = None,
+    ) -> None:
         self._timeouts = timeouts
         self._threads = threads
         self._ca_bundle = ca_bundle
+        self._proxies = proxies or Proxies()
+        self._resolver = resolver or Resolver()
         self._context: ssl.SSLContext | None = None
         self._context_lock = anyio.Lock()
 
     async def open(self, origin: Origin) -> Connection:
-        """A fresh connection to ``origin``.
+        """A fresh connection to ``origin``, directly or through its proxy.
 
         Raises:
-            ConnectionFailed: Not reached, or not within ``Timeouts.connect`` (DNS, TCP and TLS
-                together). ``retryable`` is False where the certificate was refused.
+            ConnectionFailed: Not reached, or not within ``Timeouts.connect`` (DNS, TCP, TLS and
+                the proxy together). ``retryable`` is False where a certificate was refused.
+            ProxyRefused: The proxy does not let us through.
+            ProtocolError: The proxy does not speak HTTP.
             UsageError: The CA bundle cannot be read.
         """
-        context = await self._tls() if origin.secure else None
-        loop = asyncio.get_running_loop()
+        proxy = self._proxies.before(origin.host, origin.port, secure=origin.secure)
+        # What the socket carries: TLS to a proxy counts, or a file would be sent around it.
+        secure = origin.secure or (proxy is not None and proxy.secure)
+        if secure:
+            await self._tls()
         limit = self._timeouts.connect
+        where = f"{origin} through the proxy {proxy}" if proxy else str(origin)
         made: list[Connection] = []
 
         def factory() -> Connection:
-            made.append(Connection(self._timeouts, secure=origin.secure))
+            made.append(Connection(self._timeouts, secure=secure))
             return made[-1]
 
+        opened: Connection | None = None
         try:
             with anyio.fail_after(limit):
-                _, connection = await loop.create_connection(
-                    factory,
-                    origin.host,
-                    origin.port,
-                    ssl=context,
-                    server_hostname=origin.host if context else None,
-                )
-                return connection
+                if proxy is None:
+                    opened = await self._dial(factory, origin.host, origin.port, origin.secure)
+                else:
+                    opened = await self._through(proxy, origin, factory)
+                return opened
         except TimeoutError:
             raise ConnectionFailed(
-                f"timed out after {limit:g} s: connecting to {origin}", fix=_UNREACHED
+                f"timed out after {limit:g} s: connecting to {where}", fix=_UNREACHED
             ) from None
         except ssl.SSLCertVerificationError as error:
             raise CertificateRefused(
-                f"the certificate of {origin} was refused: {error.verify_message}",
+                f"the certificate of {where} was refused: {error.verify_message}",
                 fix="Check the endpoint's name, or give its authority by the CA bundle",
             ) from error
         except (OSError, ssl.SSLError) as error:
             raise ConnectionFailed(
-                f"could not connect to {origin}: {error}", fix=_UNREACHED
+                f"could not connect to {where}: {error}", fix=_UNREACHED
             ) from error
-        except BaseException:
+        finally:
             for connection in made:
-                connection.abort()
-            raise
+                if connection is not opened:
+                    connection.abort()
+
+    async def _through(
+        self, proxy: Proxy, origin: Origin, factory: Callable[[], Connection]
+    ) -> Connection:
+        if not origin.secure:
+            connection = await self._dial(factory, proxy.host, proxy.port, proxy.secure)
+            connection.dress(absolute_form(origin, proxy))
+            return connection
+        made: list[ConnectProtocol] = []
+
+        def asker() -> ConnectProtocol:
+            made.append(ConnectProtocol())
+            return made[-1]
+
+        try:
+            asking = await self._dial(asker, proxy.host, proxy.port, proxy.secure)
+            transport = await asking.tunnel(origin, proxy)
+            connection = factory()
+            await tls_inside(transport, connection, await self._tls(), origin.host)
+            made.remove(asking)
+            return connection
+        finally:
+            for unused in made:
+                if unused.transport is not None:
+                    unused.transport.abort()
+
+    async def _dial(self, factory: Callable[[], P], host: str, port: int, secure: bool) -> P:
+        """The first of the host's addresses that takes a connection."""
+        addresses = (await self._resolver.addresses(host, port))[:MAX_TRIES]
+        context = await self._tls() if secure else None
+        loop = asyncio.get_running_loop()
+
+        async def dial(address: str) -> P:
+            try:
+                _, protocol = await loop.create_connection(
+                    factory, address, port, ssl=context, server_hostname=host if context else None
+                )
+            except ssl.SSLCertVerificationError:
+                raise
+            except (OSError, ssl.SSLError):
+                self._resolver.failed(host, address)
+                raise
+            return protocol
+
+        if len(addresses) == 1:
+            return await dial(addresses[0])
+        return await _first_of(addresses, dial, self._resolver.slow)
 
     async def _tls(self) -> ssl.SSLContext:
         async with self._context_lock:
@@ -96,7 +172,48 @@ class Connector:
             return self._context
 
     def __repr__(self) -> str:
-        return f"<Connector ca_bundle={self._ca_bundle!r}>"
+        return f"<Connector ca_bundle={self._ca_bundle!r} {self._resolver!r}>"
+
+
+async def _first_of(
+    addresses: Sequence[str],
+    dial: Callable[[str], Awaitable[P]],
+    slow: Callable[[str], None],
+) -> P:
+    """The first connection that stands. A refused certificate ends it: all have the same."""
+    winners: list[P] = []
+    errors: list[Exception] = []
+    under_way: set[str] = set()
+
+    async def attempt(address: str, over: anyio.Event) -> None:
+        under_way.add(address)
+        try:
+            winners.append(await dial(address))
+        except OSError as error:  # ssl.SSLError is one
+            errors.append(error)
+        under_way.discard(address)
+        over.set()
+        if is_decided():
+            tasks.cancel_scope.cancel()
+
+    def is_decided() -> bool:
+        return bool(winners) or any(isinstance(e, ssl.SSLCertVerificationError) for e in errors)
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            for address in addresses:
+                over = anyio.Event()
+                tasks.start_soon(attempt, address, over)
+                with anyio.move_on_after(STAGGER_SECONDS):
+                    await over.wait()
+                if is_decided():
+                    break
+    finally:
+        for address in under_way:
+            slow(address)
+    if not winners:
+        raise next((e for e in errors if isinstance(e, ssl.SSLCertVerificationError)), errors[-1])
+    return winners[0]
 
 
 def _tls_context(ca_bundle: str | None) -> ssl.SSLContext:

@@ -73,6 +73,7 @@ class Connection(asyncio.BufferedProtocol):
         self._target: memoryview | None = None
         self._filled = 0
         self._out = Outbox()
+        self._dress: Callable[[bytes], bytes] | None = None
         self._gone = anyio.Event()
         self.timed_out = False
         self.bytes_received = 0
@@ -102,7 +103,14 @@ class Connection(asyncio.BufferedProtocol):
             ConnectionFailed: The connection is lost.
         """
         self._check_sendable()
-        self._out.put(view, head)
+        self._out.put(view, self._dressed(head))
+
+    def dress(self, dress: Callable[[bytes], bytes]) -> None:
+        """Send every head as ``dress`` makes it: in the form that a proxy wants."""
+        self._dress = dress
+
+    def _dressed(self, head: bytes) -> bytes:
+        return head if self._dress is None or not head else self._dress(head)
 
     def _check_sendable(self) -> None:
         if self._early or self._head() is not None:
@@ -126,7 +134,7 @@ class Connection(asyncio.BufferedProtocol):
             EarlyAnswer, ConnectionFailed: As ``begin_send``.
         """
         self._check_sendable()
-        self._out.put_file(descriptor, offset, length, head)
+        self._out.put_file(descriptor, offset, length, self._dressed(head))
 
     @property
     def file_was_short(self) -> bool:

@@ -1,6 +1,7 @@
 """From an S3 URL to the host that is dialled and the path that is sent. PURE.
 
-What lives here: names of hosts. What must not: DNS, sockets, redirects (they are never followed).
+What lives here: names of hosts. What must not: DNS, sockets, what an answer says of another region
+(``planes.regions``).
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html
 """
 
@@ -10,6 +11,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from engine._wire.partitions import s3_host
 from engine._wire.sigv4 import encode_path
 from engine.config import Endpoints
 from engine.errors import UsageError
@@ -19,8 +21,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 # One DNS label. With a dot the wildcard certificate of *.s3.<region> does not match; upper case
 # and underscore (old buckets) are no DNS names at all.
 _HOST_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
-_REGION = re.compile(r"[a-z0-9-]{1,40}")
 _HOST = re.compile(r"[A-Za-z0-9._:-]+")
+_ADDRESS = re.compile(r"[0-9.]+|.*:.*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,11 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where one request goes. ``path`` is encoded and starts with ``/``."""
+    """Where one request goes. ``path`` is encoded and starts with ``/``; ``region`` is signed."""
 
     origin: Origin
     path: str
+    region: str
 
 
 def parse_endpoint(text: str) -> tuple[Origin, str]:
@@ -73,33 +76,48 @@ def parse_endpoint(text: str) -> tuple[Origin, str]:
     return origin, encode_path(parts.path.rstrip("/"))
 
 
-def locate(url: S3Url, endpoints: Endpoints) -> Target:
+def locate(url: S3Url, endpoints: Endpoints, region: str | None = None) -> Target:
     """Where requests for ``url`` go.
 
-    Path style with a custom endpoint (it need not resolve ``bucket.host``) and for buckets that
-    are no host names; virtual-host style otherwise.
+    By itself (``auto``) path style with a custom endpoint, as it need not resolve
+    ``bucket.host``, and for buckets that are no host names; virtual-host style otherwise.
+
+    Args:
+        region: Of the bucket, where it is not that of ``endpoints``.
 
     Raises:
-        UsageError: A bad endpoint or region, or a key that cannot be sent.
+        UsageError: A bad endpoint or region, a key that cannot be sent, a bucket that cannot be
+            a host where virtual-host style was asked for, a directory bucket.
     """
+    region = region or endpoints.region
     key = encode_path(url.key)
+    if url.bucket.endswith("--x-s3"):
+        raise UsageError(
+            f"{url.bucket} is a directory bucket (S3 Express), which needs sessions of its own",
+            fix="Use a general purpose bucket",
+        )
     if endpoints.s3 is not None:
         origin, prefix = parse_endpoint(endpoints.s3)
-        return Target(origin, f"{prefix}/{url.bucket}/{key}" if key else f"{prefix}/{url.bucket}")
-    host = service_host("s3", endpoints.region)
-    if _HOST_LABEL.fullmatch(url.bucket):
-        return Target(Origin("https", f"{url.bucket}.{host}", 443), f"/{key}")
-    path = f"/{url.bucket}/{key}" if key else f"/{url.bucket}"
-    return Target(Origin("https", host, 443), path)
+        virtual = endpoints.addressing_style == "virtual"
+    else:
+        host = s3_host(region, dualstack=endpoints.dualstack, fips=endpoints.fips)
+        origin, prefix = Origin("https", host, 443), ""
+        virtual = endpoints.addressing_style == "virtual" or (
+            endpoints.addressing_style == "auto" and _HOST_LABEL.fullmatch(url.bucket) is not None
+        )
+    if virtual:
+        return Target(_virtual(url.bucket, origin), f"{prefix}/{key}", region)
+    path = f"{prefix}/{url.bucket}/{key}" if key else f"{prefix}/{url.bucket}"
+    return Target(origin, path, region)
 
 
-def service_host(service: str, region: str) -> str:
-    """AWS's own host of a regional service.
-
-    Raises:
-        UsageError: Not a region name.
-    """
-    if not _REGION.fullmatch(region):
-        raise UsageError(f"not a region: {region!r}")
-    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    return f"{service}.{region}.{suffix}"
+def _virtual(bucket: str, origin: Origin) -> Origin:
+    """The bucket's own host. A wildcard certificate covers one label, so no dots over TLS."""
+    labels = bucket.split(".")
+    fits = all(re.fullmatch(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", label) for label in labels)
+    if not fits or (origin.secure and len(labels) > 1) or _ADDRESS.fullmatch(origin.host):
+        raise UsageError(
+            f"{bucket} cannot be a host name in front of {origin.host}",
+            fix="Use --addressing-style path (or auto)",
+        )
+    return Origin(origin.scheme, f"{bucket}.{origin.host}", origin.port)

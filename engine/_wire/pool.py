@@ -22,7 +22,8 @@ from engine._wire.connect import Connector
 from engine._wire.connection import Connection, EarlyAnswer
 from engine._wire.endpoint import Origin
 from engine._wire.http11 import ResponseHead
-from engine.errors import ConnectionFailed, ProtocolError
+from engine._wire.proxy import PROXY_LOGIN
+from engine.errors import ConnectionFailed, ProtocolError, ProxyRefused
 from engine.protocols import Clock
 
 IDLE_SECONDS = 4.0
@@ -168,7 +169,14 @@ class ConnectionPool:
                     f"the server answered {head.status} before it had the whole body"
                 ) from None
             return head
-        return await connection.head()
+        head = await connection.head()
+        if head.status == 407:
+            # Of the proxy, whatever was asked of whom behind it.
+            raise ProxyRefused(
+                "the proxy wants a user and password, or did not take ours (407)",
+                fix=PROXY_LOGIN,
+            )
+        return head
 
     async def _take(self, origin: Origin) -> Connection:
         """The youngest idle connection to ``origin`` that still lives, or a fresh one."""

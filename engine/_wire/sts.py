@@ -15,8 +15,9 @@ from urllib.parse import urlencode
 from engine._wire.connect import Connector
 from engine._wire.connection import Connection
 from engine._wire.documents import read_document
-from engine._wire.endpoint import Origin, parse_endpoint, service_host
+from engine._wire.endpoint import Origin, parse_endpoint
 from engine._wire.http11 import build_request
+from engine._wire.partitions import service_host
 from engine._wire.pool import ConnectionPool
 from engine._wire.sigv4 import Signer
 from engine._wire.xml import ErrorDocument, parse_error
@@ -110,11 +111,13 @@ class StsClient:
         self, endpoints: Endpoints, user_agent: str, *, clock: Clock, threads: ThreadDoor
     ) -> None:
         self._region = endpoints.sts_region or endpoints.region
-        self._url = endpoints.sts
+        self._url = endpoints.sts or "https://" + service_host(
+            "sts", self._region, dualstack=endpoints.dualstack, fips=endpoints.fips
+        )
         self._user_agent = user_agent
         self._clock = clock
         self._signer = Signer(self._region, "sts")
-        connector = Connector(endpoints.timeouts, threads, endpoints.ca_bundle)
+        connector = Connector(endpoints.timeouts, threads, endpoints.ca_bundle, endpoints.proxies)
         self._pool = ConnectionPool(connector, clock, max_connections=_MAX_CONNECTIONS)
 
     async def assume_role(self, caller: Credentials, parameters: Mapping[str, Any]) -> Credentials:
@@ -233,7 +236,7 @@ class StsClient:
     async def _send(
         self, caller: Credentials | None, body: bytes
     ) -> tuple[bytes, datetime | None] | _Refusal:
-        origin = self._origin()
+        origin, _ = parse_endpoint(self._url)
 
         async def send(connection: Connection) -> None:
             connection.begin_send(memoryview(body), self._head(origin, caller, body))
@@ -251,11 +254,6 @@ class StsClient:
             said = ErrorDocument()  # HTML of a proxy, or nothing at all
         request_id = headers.get("x-amzn-requestid", said.request_id)
         return _Refusal(status, said.code or str(status), said.message, request_id, date)
-
-    def _origin(self) -> Origin:
-        if self._url is None:
-            return Origin("https", service_host("sts", self._region), 443)
-        return parse_endpoint(self._url)[0]
 
     def _head(self, origin: Origin, caller: Credentials | None, body: bytes) -> bytes:
         headers = {

@@ -16,9 +16,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from engine.api.opened import EngineSetup, OpenEngine, guarded, source_of
+from engine.api.streaming import StreamingVerbs
+from engine.api.streaming import object_url as _object_url
 from engine.batch import Manifest, Report, run_batch
 from engine.clock import LoopClock
-from engine.config import RetryPolicy, TransferConfig
+from engine.config import AddressingStyle, RegionMismatch, RetryPolicy, TransferConfig
 from engine.credentials import (
     Broker,
     BrokerStatistics,
@@ -28,6 +30,7 @@ from engine.errors import LoadRefused, UsageError, WrongLoop
 from engine.events import Emit, silent
 from engine.home import Home
 from engine.options import PLAIN, ObjectOptions
+from engine.planes import DEFAULT_PLANE
 from engine.protocols import CredentialProvider, Lease
 from engine.settings import endpoints_from
 from engine.transfer import (
@@ -71,7 +74,7 @@ class EngineStatistics:
         return self.chain[-1][1] if len(self.chain) > 1 else None
 
 
-class Engine:
+class Engine(StreamingVerbs):
     """Moves objects, and loads them into Redshift, under credentials that are kept fresh.
 
     Args:
@@ -80,6 +83,14 @@ class Engine:
         endpoint_url: S3's address where it is not AWS; else AWS_ENDPOINT_URL_S3.
         sts_endpoint_url: STS's address, or ``global`` for sts.amazonaws.com; else
             AWS_ENDPOINT_URL_STS, else the region's.
+        redshift_endpoint_url: The Redshift API's address; else AWS_ENDPOINT_URL_REDSHIFT.
+        region_mismatch: ``follow`` a bucket to the region that it says it is in, or ``error``.
+        addressing_style: ``path``, ``virtual``, or ``auto``: virtual-host style where it can be.
+        dualstack, fips: AWS's hosts with IPv6, with FIPS 140 validated TLS; else
+            AWS_USE_DUALSTACK_ENDPOINT, AWS_USE_FIPS_ENDPOINT.
+        proxy: URL of an HTTP proxy, or ``none``; else HTTPS_PROXY, HTTP_PROXY, NO_PROXY.
+        expect_continue: Whether a big body may wait for ``100 Continue`` on a new connection;
+            None is yes for AWS's own hosts, no for others.
         credentials: Keys to start from, instead of the role's source.
         source: A source's name (``default``, ``env``, ``profile``, ``ec2``, ...), or a provider
             of your own; where the role names none.
@@ -89,6 +100,8 @@ class Engine:
         hook: Told every event; must not block.
         random: Jitter; pass a seeded one to repeat a run.
         refuse_long_chain: Over an hour from a role is an error; else it is cut to an hour.
+        data_plane: How requests to S3 are made: ``wire`` by our own client, ``aws`` by aioboto3
+            (slower; to compare with), or by one that you registered.
 
     Use it as ``async with Engine(...) as s3``; all its methods may run in any number of tasks of
     that event loop.
@@ -104,6 +117,13 @@ class Engine:
         region: str | None = None,
         endpoint_url: str | None = None,
         sts_endpoint_url: str | None = None,
+        redshift_endpoint_url: str | None = None,
+        region_mismatch: RegionMismatch = "follow",
+        addressing_style: AddressingStyle | None = None,
+        dualstack: bool | None = None,
+        fips: bool | None = None,
+        proxy: str | None = None,
+        expect_continue: bool | None = None,
         ca_bundle: str | None = None,
         credentials: Credentials | None = None,
         source: str | CredentialProvider | None = None,
@@ -114,6 +134,7 @@ class Engine:
         hook: Emit = silent,
         random: Random | None = None,
         refuse_long_chain: bool = False,
+        data_plane: str = DEFAULT_PLANE,
     ) -> None:
         self.run_id = secrets.token_hex(4)
         self._setup = EngineSetup(
@@ -126,6 +147,13 @@ class Engine:
                 region=region,
                 s3=endpoint_url,
                 sts=sts_endpoint_url,
+                redshift=redshift_endpoint_url,
+                region_mismatch=region_mismatch,
+                addressing_style=addressing_style,
+                dualstack=dualstack,
+                fips=fips,
+                proxy=proxy,
+                expect_continue=expect_continue,
                 ca_bundle=ca_bundle,
                 profile=profile,
             ),
@@ -135,6 +163,7 @@ class Engine:
             emit=guarded(hook),
             random=random or Random(),
             refuse_long_chain=refuse_long_chain,
+            data_plane=data_plane,
             user_agent=f"s3engine/{VERSION} run/{self.run_id}",
             clock=LoopClock(),
         )
@@ -324,10 +353,3 @@ class Engine:
         opened = self._ready()
         self._open = None
         await opened.stop()
-
-
-def _object_url(url: S3Url | str) -> S3Url:
-    parsed = S3Url.parse(url)
-    if not parsed.key:
-        raise UsageError(f"{parsed} names a bucket, not an object", fix="Add the key")
-    return parsed

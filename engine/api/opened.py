@@ -31,7 +31,7 @@ from engine.errors import UsageError
 from engine.events import Emit, Event
 from engine.home import Home
 from engine.options import ObjectOptions
-from engine.planes import wire_planes
+from engine.planes import DATA_PLANES, open_planes
 from engine.protocols import Clock, CredentialProvider, Lease
 from engine.retry import Retrier
 from engine.threads import ThreadDoor
@@ -54,8 +54,14 @@ class EngineSetup:
     emit: Emit
     random: Random
     refuse_long_chain: bool
+    data_plane: str
     user_agent: str
     clock: Clock
+
+    def __post_init__(self) -> None:
+        if self.data_plane not in DATA_PLANES:
+            known = ", ".join(DATA_PLANES.names())
+            raise UsageError(f"unknown data plane: {self.data_plane!r}", fix=f"Known: {known}")
 
 
 class OpenEngine:
@@ -154,12 +160,14 @@ class OpenEngine:
 
     def _context(self, lease: Lease) -> TransferContext:
         setup = self.setup
-        data, control = wire_planes(
+        data, control = open_planes(
+            setup.data_plane,
             setup.endpoints,
             lease,
             clock=setup.clock,
             threads=self.door,
             user_agent=setup.user_agent,
+            emit=setup.emit,
         )
         return TransferContext(
             data=data,

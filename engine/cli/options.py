@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,9 +76,22 @@ class Source(click.ParamType[str]):
         return str(name)
 
 
+class DataPlane(click.ParamType[str]):
+    """A data plane, by the names that the room of planes knows."""
+
+    name = "plane"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        from engine.planes import DATA_PLANES
+
+        if value not in DATA_PLANES:
+            self.fail(f"{value!r} is not one of {', '.join(DATA_PLANES.names())}", param, ctx)
+        return str(value)
+
+
 def option(*names: str, **settings: Any) -> Callable[[F], F]:
     """A click option that can stand in the environment as ``S3ENGINE_<NAME>`` too."""
-    variable = "S3ENGINE_" + names[0].lstrip("-").replace("-", "_").upper()
+    variable = "S3ENGINE_" + names[0].partition("/")[0].lstrip("-").replace("-", "_").upper()
     return click.option(*names, envvar=variable, show_envvar=False, **settings)
 
 
@@ -86,6 +99,20 @@ _ENGINE_OPTIONS = (
     option("--region", help="Region of the bucket and of STS. Else AWS_REGION."),
     option("--endpoint-url", "--s3-endpoint-url", help="S3's address where it is not AWS."),
     option("--sts-endpoint-url", help="STS's address: a URL, or global. Default: the region's."),
+    option("--region-mismatch", type=click.Choice(["follow", "error"]), default="follow",
+            show_default=True, help="Where a bucket says that it is in another region."),
+    option("--addressing-style", type=click.Choice(["auto", "path", "virtual"]),
+            help="Bucket in the path, or in the host. Default: the profile's, else auto."),
+    option("--dualstack/--no-dualstack", default=None,
+            help="AWS's hosts with IPv6. Else AWS_USE_DUALSTACK_ENDPOINT."),
+    option("--fips/--no-fips", default=None,
+            help="AWS's hosts with FIPS 140 validated TLS. Else AWS_USE_FIPS_ENDPOINT."),
+    option("--proxy", metavar="URL",
+            help="HTTP proxy, or none. Else HTTPS_PROXY, HTTP_PROXY, NO_PROXY. A password is "
+            "better in S3ENGINE_PROXY than here."),
+    option("--expect-continue/--no-expect-continue", default=None,
+            help="Whether big bodies on new connections wait for the server's consent. Default: "
+            "with AWS's own hosts only."),
     option("--ca-bundle", type=click.Path(exists=True, dir_okay=False),
             help="File of certificates to trust instead of the system's."),
     option("--role-arn", help="The role to assume."),
@@ -112,6 +139,10 @@ _ENGINE_OPTIONS = (
             help="Where the credentials that assume the role come from: "
             "env, profile, ec2, ecs, ... The default looks for them as AWS's SDKs do."),
     option("--profile", help="Of the AWS configuration files. Else AWS_PROFILE."),
+)  # fmt: skip
+_S3_OPTIONS = (
+    option("--data-plane", type=DataPlane(), default="wire", show_default=True,
+            help="How requests to S3 are made: wire is our own client, aws is aioboto3's."),
 )  # fmt: skip
 # What makes no sense without a role.
 _ROLE_FLAGS = (
@@ -147,6 +178,22 @@ _OUTPUT_OPTIONS = (
 )
 
 
+# What the engine takes by the names of its flags: the way to the services.
+_NETWORK = (
+    "region_mismatch",
+    "addressing_style",
+    "dualstack",
+    "fips",
+    "proxy",
+    "expect_continue",
+)
+
+
+def network_of(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The way to the services, as ``Engine`` and ``endpoints_from`` take it."""
+    return {name: flags[name] for name in _NETWORK}
+
+
 def _stack(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
     def add(function: F) -> F:
         for add_one in reversed(options):
@@ -157,6 +204,7 @@ def _stack(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
 
 
 engine_options = _stack(_ENGINE_OPTIONS)
+s3_options = _stack(_S3_OPTIONS)
 transfer_options = _stack(_TRANSFER_OPTIONS)
 output_options = _stack(_OUTPUT_OPTIONS)
 

@@ -16,6 +16,7 @@ import click
 
 from engine.errors import EngineError
 from engine.events import (
+    BucketElsewhere,
     BytesMoved,
     Event,
     LeaseExpired,
@@ -140,6 +141,8 @@ class Progress:
                 f"not aborted: parts of {event.url} stay at S3 under upload id "
                 f"{event.upload_id} ({event.reason})"
             )
+        elif isinstance(event, BucketElsewhere):
+            self._elsewhere(event)
         elif isinstance(event, LoadStep):
             self._line(f"{event.step}: {event.detail}", detail=True)
         self._tick()
@@ -185,6 +188,15 @@ class Progress:
         ends = [event.path, str(event.url)]
         source, target = ends if event.operation == "upload" else reversed(ends)
         self._line(f"failed {source} -> {target}: {event.error}")
+
+    def _elsewhere(self, event: BucketElsewhere) -> None:
+        if not event.asked_from:
+            return  # nobody asked for the other region
+        self._line(
+            f"warning[B201]: bucket {event.bucket} is in {event.region}, you asked for "
+            f"{event.asked} ({event.asked_from}). Using {event.region}.\n"
+            f"  keep it: --region {event.region}    be strict: --region-mismatch error"
+        )
 
     def _line(self, text: str, *, detail: bool = False) -> None:
         if self.quiet and detail:
@@ -235,6 +247,14 @@ class Progress:
         elif isinstance(event, LeaseRenewed):
             ends = event.expires_at.isoformat() if event.expires_at else None
             row |= {"event": "lease", "source": event.source, "expires_at": ends}
+        elif isinstance(event, BucketElsewhere):
+            row |= {
+                "event": "bucket_elsewhere",
+                "bucket": event.bucket,
+                "region": event.region,
+                "asked": event.asked,
+                "asked_from": event.asked_from,
+            }
         elif isinstance(event, UploadLeft):
             row |= {"event": "upload_left", "url": str(event.url), "upload_id": event.upload_id}
         elif isinstance(event, LoadStep):

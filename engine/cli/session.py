@@ -11,7 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from engine.cli.options import role_from
+from engine.cli.options import network_of, role_from
 from engine.cli.output import Progress, set_up_logging
 from engine.config import TransferConfig
 from engine.errors import CommitUnknown
@@ -34,12 +34,14 @@ class Session:
             region=flags["region"],
             endpoint_url=flags["endpoint_url"],
             sts_endpoint_url=flags["sts_endpoint_url"],
-            ca_bundle=flags["ca_bundle"],
+            redshift_endpoint_url=flags.get("redshift_endpoint_url"),
+            **network_of(flags),
             source=flags["source"],
             profile=flags["profile"],
             config=_config(flags),
             hook=self.progress,
             refuse_long_chain=flags["refuse_long_chain"],
+            data_plane=flags.get("data_plane", "wire"),  # the commands of credentials have none
         )
         self.progress.run_id = self.engine.run_id
 

@@ -42,7 +42,7 @@ async def reach(
         ProtocolError: What answered does not speak HTTP.
     """
     origin, path = parse_endpoint(url)
-    connector = Connector(endpoints.timeouts, threads, endpoints.ca_bundle)
+    connector = Connector(endpoints.timeouts, threads, endpoints.ca_bundle, endpoints.proxies)
     pool = ConnectionPool(connector, clock, max_connections=1)
     head = build_request(
         "GET",

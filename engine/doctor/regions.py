@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from engine._wire.endpoint import service_host
+from engine._wire.partitions import service_host
 from engine.config import Endpoints
 from engine.settings import GLOBAL_STS
 
@@ -62,4 +62,5 @@ def sts_mode(endpoints: Endpoints) -> StsMode:
 
 def sts_url(endpoints: Endpoints) -> str:
     """The address of STS."""
-    return endpoints.sts or f"https://{service_host('sts', endpoints.region)}"
+    host = service_host("sts", endpoints.region, dualstack=endpoints.dualstack, fips=endpoints.fips)
+    return endpoints.sts or f"https://{host}"

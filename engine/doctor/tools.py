@@ -26,7 +26,7 @@ from engine.doctor.reach import Answer, reach
 from engine.doctor.regions import sts_url
 from engine.errors import ConnectionFailed, CredentialsError
 from engine.events import silent
-from engine.planes import wire_planes
+from engine.planes import DEFAULT_PLANE, open_planes
 from engine.protocols import Clock, ControlPlane, CredentialProvider, DataPlane, Lease
 from engine.retry import Retrier, classify_direct
 from engine.threads import ThreadDoor
@@ -108,7 +108,8 @@ class Tools:
     ) -> AsyncIterator[tuple[DataPlane, ControlPlane]]:
         """S3 as the holder of ``credentials`` sees it."""
         lease = FixedLease(credentials, self.clock)
-        data, control = wire_planes(
+        data, control = open_planes(
+            DEFAULT_PLANE,
             self.endpoints,
             lease,
             clock=self.clock,

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.config import Endpoints
+from engine.events import Emit, silent
 from engine.protocols import Clock, ControlPlane, DataPlane, Lease
 from engine.registry import Registry
 from engine.threads import ThreadDoor
 
-__all__ = ["CONTROL_PLANES", "DATA_PLANES", "wire_planes"]
+__all__ = ["CONTROL_PLANES", "DATA_PLANES", "DEFAULT_PLANE", "open_planes"]
 
 DATA_PLANES: Registry[Callable[..., DataPlane]] = Registry(
     "data plane",
     {
         "wire": "engine.planes.wire:WirePlane",
+        "aws": "engine.planes.aws_data:AwsDataPlane",
     },
 )
 CONTROL_PLANES: Registry[Callable[..., ControlPlane]] = Registry(
@@ -26,14 +28,36 @@ CONTROL_PLANES: Registry[Callable[..., ControlPlane]] = Registry(
 )
 
 
-def wire_planes(
-    endpoints: Endpoints, lease: Lease, *, clock: Clock, threads: ThreadDoor, user_agent: str
+DEFAULT_PLANE = "wire"
+
+
+def open_planes(
+    name: str,
+    endpoints: Endpoints,
+    lease: Lease,
+    *,
+    clock: Clock,
+    threads: ThreadDoor,
+    user_agent: str,
+    emit: Emit = silent,
 ) -> tuple[DataPlane, ControlPlane]:
-    """Both planes over our own client, on the same connections."""
-    data = DATA_PLANES.get("wire")(
-        endpoints, lease, clock=clock, threads=threads, user_agent=user_agent
+    """The data plane ``name`` and the control plane beside it.
+
+    That is the one of the same name, or the wire's, for an outside data plane that brings none.
+
+    Raises:
+        UsageError: No such data plane.
+    """
+    data = DATA_PLANES.get(name)(
+        endpoints, lease, clock=clock, threads=threads, user_agent=user_agent, emit=emit
     )
-    control = CONTROL_PLANES.get("wire")(
-        endpoints, lease, clock=clock, threads=threads, user_agent=user_agent, beside=data
+    control = CONTROL_PLANES.get(name if name in CONTROL_PLANES else DEFAULT_PLANE)(
+        endpoints,
+        lease,
+        clock=clock,
+        threads=threads,
+        user_agent=user_agent,
+        emit=emit,
+        beside=data,
     )
     return data, control

@@ -12,6 +12,7 @@ from datetime import datetime
 from urllib.parse import urlsplit
 
 from engine._wire.http11 import ResponseHead
+from engine._wire.partitions import region_in_host
 from engine._wire.xml import ErrorDocument, parse_error
 from engine.clock import http_date
 from engine.errors import (
@@ -180,8 +181,9 @@ def refusal(
     except ProtocolError:
         document = ErrorDocument()  # HTML of a proxy, or nothing at all
     headers = dict(head.headers)
-    if "region" in document.facts:
-        headers.setdefault("x-amz-bucket-region", document.facts["region"])
+    region = document.facts.get("region") or _region_of(headers.get("location", ""))
+    if region:
+        headers.setdefault("x-amz-bucket-region", region)
     error = s3_error(
         operation,
         url,
@@ -196,6 +198,11 @@ def refusal(
         host = _host(headers["location"])
         return RedirectRefused(error.headline, fix=error.fix, redirected_to=host)
     return error
+
+
+def _region_of(location: str) -> str | None:
+    """A region, and nothing else, is what a redirect can tell us."""
+    return region_in_host(_host(location))
 
 
 def _host(location: str) -> str:

@@ -10,18 +10,17 @@ from datetime import datetime
 
 from engine.clock import http_date
 from engine.errors import AccessDenied, NotFound, ObjectChanged, RedirectRefused, S3Error
+from engine.planes.regions import WRONG_REGION
 from engine.types import S3Url
 
 _FIXES = {
     "AccessDenied": "The role lacks the permission for this request on this bucket or key, "
     "or the bucket has another owner than expected; some stores say this of an ended session too",
-    "AuthorizationHeaderMalformed": "The bucket is in another region: give it by --region",
     "ExpiredToken": "The session ended before it was renewed",
     "InvalidAccessKeyId": "AWS does not know this key: was the session token left out?",
     "InvalidObjectState": "The object is archived: restore it first",
     "NoSuchBucket": "Check the bucket's name and the endpoint",
     "NoSuchUpload": "The upload was completed or aborted by somebody else",
-    "PermanentRedirect": "The bucket is in another region: give it by --region",
     "RequestTimeTooSkewed": "Set the clock of this machine",
     "SignatureDoesNotMatch": "The secret key is wrong, or something on the way changed the request",
     "SlowDown": "S3 asks for fewer requests: lower --max-concurrency or spread the keys",
@@ -45,6 +44,8 @@ _CHECKSUMS_REFUSED = frozenset(
     }
 )
 _NOT_FOUND = frozenset({"NoSuchBucket", "NoSuchKey", "NoSuchUpload", "NoSuchVersion", "404"})
+# What ListParts says of an upload that was completed or aborted; radosgw names the key.
+GONE = frozenset({"NoSuchUpload", "NoSuchKey"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -88,7 +89,7 @@ def s3_error(
         status=status,
         retry_after=_seconds(headers.get("retry-after")),
         server_time_offset=_offset(headers.get("date"), now),
-        fix=_FIXES.get(code, ""),
+        fix=_fix(code, region),
         request_id=request_id,
         bucket_region=region,
     )
@@ -103,6 +104,16 @@ def advise_on_checksums(error: S3Error, sent: Iterable[str]) -> None:
     if error.s3_code in _CHECKSUMS_REFUSED and not error.fix:
         if any(name.startswith(("x-amz-checksum-", "x-amz-sdk-checksum-")) for name in sent):
             error.fix = NO_CHECKSUM
+
+
+def _fix(code: str, region: str | None) -> str:
+    if code not in WRONG_REGION:
+        return _FIXES.get(code, "")
+    if code == "400":
+        return ""  # to HEAD it may mean anything
+    if region:
+        return f"The bucket is in {region}: --region {region}, or --region-mismatch follow"
+    return "The bucket is in another region: give it by --region"
 
 
 def _headline(operation: str, url: S3Url, kind: type[S3Error], code: str, message: str) -> str:

@@ -23,10 +23,12 @@ from engine._wire.pool import MAX_CONNECTIONS, MAX_SMALL_BODY, ConnectionPool, R
 from engine._wire.sigv4 import UNSIGNED_PAYLOAD, Signer, encode_query
 from engine.config import Endpoints
 from engine.errors import ConnectionFailed, EngineError, ProtocolError, S3Error
+from engine.events import Emit, silent
 from engine.options import ObjectOptions
 from engine.planes.answers import date_of, refusal
 from engine.planes.errors import advise_on_checksums
 from engine.planes.lease_rules import judge
+from engine.planes.regions import WRONG_REGION, BucketRegions
 from engine.protocols import Clock, Lease
 from engine.threads import ThreadDoor
 from engine.types import Credentials, S3Url
@@ -77,6 +79,7 @@ class Exchanges:
         lease: Asked before every request; told what S3 says of its credentials.
         max_connections: Requests under way at once.
         user_agent: The User-Agent header.
+        emit: Told of buckets in other regions.
     """
 
     def __init__(
@@ -88,26 +91,69 @@ class Exchanges:
         threads: ThreadDoor,
         max_connections: int = MAX_CONNECTIONS,
         user_agent: str,
+        emit: Emit = silent,
     ) -> None:
         self.endpoints = endpoints
         self.lease = lease
         self.requests = 0
         self._clock = clock
         self._user_agent = user_agent
-        self._signer = Signer(endpoints.region)
-        connector = Connector(endpoints.timeouts, threads, endpoints.ca_bundle)
+        self._signers: dict[str, Signer] = {}
+        self.regions = BucketRegions(endpoints, emit)
+        connector = Connector(endpoints.timeouts, threads, endpoints.ca_bundle, endpoints.proxies)
         self.pool = ConnectionPool(connector, clock, max_connections=max_connections)
 
     def call(self, operation: str, url: S3Url, method: str, query: str = "") -> Call:
         """A call that is not signed yet. Raises UsageError for a key that cannot be sent."""
-        return Call(operation, url, method, locate(url, self.endpoints), query)
+        target = locate(url, self.endpoints, self.regions.of(url.bucket))
+        return Call(operation, url, method, target, query)
+
+    async def ready(self, call: Call) -> None:
+        """Wait for what a request needs before it takes a connection: credentials that live, and
+        the bucket's region where nobody gave one."""
+        if self.regions.should_ask(call.url.bucket):
+            await self._ask_region(call.url.bucket)
+            call.target = locate(call.url, self.endpoints, self.regions.of(call.url.bucket))
+        await self.lease.ready()
+
+    async def _ask_region(self, bucket: str) -> None:
+        """HeadBucket without a signature: every answer to it names the region, a denial too.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadBucket.html
+        """
+        async with self.regions.asking:
+            if not self.regions.should_ask(bucket):
+                return
+            target = locate(S3Url(bucket), self.endpoints)
+            fields = {"host": target.origin.host_header, "user-agent": self._user_agent}
+            head = build_request("HEAD", target.path, fields)
+
+            async def send(connection: Connection) -> None:
+                connection.begin_send(memoryview(b""), head)
+                await connection.sent()
+
+            said = None
+            try:
+                async with self.pool.request(
+                    target.origin, "HEAD", send, repeatable=True
+                ) as response:
+                    said = response.head.headers.get("x-amz-bucket-region")
+            except (ConnectionFailed, ProtocolError):
+                pass  # the request that is to come fails by itself, or is told where to go
+            self.regions.asked(bucket, said)
+
+    def _signer(self, region: str) -> Signer:
+        signer = self._signers.get(region)
+        if signer is None:
+            signer = self._signers[region] = Signer(region)
+        return signer
 
     async def signed_head(self, call: Call) -> bytes:
         """The head as it is sent now: under the current lease, at the current second."""
         self.requests += 1
         call.credentials = await self.lease.ready()
         payload = UNSIGNED_PAYLOAD if call.body is None else sha256(call.body).hexdigest()
-        headers = self._signer.sign_head(
+        headers = self._signer(call.target.region).sign_head(
             call.credentials,
             call.method,
             call.target.path,
@@ -149,7 +195,7 @@ class Exchanges:
             await connection.sent()
 
         with naming(call):
-            await self.lease.ready()
+            await self.ready(call)
             async with self.pool.request(
                 call.target.origin, call.method, send, repeatable=repeatable, patience=patience
             ) as response:
@@ -196,6 +242,11 @@ class Exchanges:
             date = date_of(headers, "date")
             if error.s3_code == "RequestTimeTooSkewed" and date is not None:
                 self._clock.learn(date)
+            region = error.facts.get("bucket_region")
+            if error.s3_code in WRONG_REGION and region is not None:
+                if self.regions.follow(call.url.bucket, call.target.region, str(region)):
+                    error.again = "region"
+                    return error
             if call.credentials is not None:
                 await judge(self.lease, call.credentials, error)
         return error

@@ -21,6 +21,7 @@ from engine._wire.pool import MAX_CONNECTIONS, PoolStatistics, Response
 from engine._wire.sigv4 import encode_query
 from engine.config import Endpoints
 from engine.errors import ProtocolError
+from engine.events import Emit, silent
 from engine.options import PLAIN, ObjectOptions
 from engine.planes.answers import check_echo, check_etag, check_span, etag_of, object_info
 from engine.planes.exchange import CHECKSUM_MODE, Call, Exchanges, naming, version_query
@@ -61,6 +62,7 @@ class WirePlane(DataPlane):
         lease: Asked before every request; told when S3 says that its credentials have expired.
         max_connections: Requests under way at once.
         user_agent: The User-Agent header.
+        emit: Told of buckets in other regions.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class WirePlane(DataPlane):
         threads: ThreadDoor,
         max_connections: int = MAX_CONNECTIONS,
         user_agent: str,
+        emit: Emit = silent,
     ) -> None:
         self.exchanges = Exchanges(
             endpoints,
@@ -80,6 +83,7 @@ class WirePlane(DataPlane):
             threads=threads,
             max_connections=max_connections,
             user_agent=user_agent,
+            emit=emit,
         )
         self._pool = self.exchanges.pool
         self._threads = threads
@@ -182,7 +186,7 @@ class WirePlane(DataPlane):
             await connection.sent()
 
         with naming(call):
-            await self.exchanges.lease.ready()
+            await self.exchanges.ready(call)
             async with self._pool.request(
                 call.target.origin, "GET", send, repeatable=True
             ) as response:
@@ -266,7 +270,7 @@ class WirePlane(DataPlane):
                     await self._send(connection, head, source, offset, length, buffers)
 
             # Waiting for a renewal here and not in ``send`` keeps connections fresh.
-            await self.exchanges.lease.ready()
+            await self.exchanges.ready(call)
             async with self._pool.request(
                 call.target.origin, "PUT", send, repeatable=True
             ) as response:

@@ -24,9 +24,10 @@ from engine._wire.sigv4 import encode_query
 from engine._wire.xml import parse_error
 from engine.config import Endpoints
 from engine.errors import ProtocolError, S3Error
+from engine.events import Emit, silent
 from engine.options import PLAIN, ObjectOptions
 from engine.planes.answers import checksum_of, object_info, stored_part
-from engine.planes.errors import NO_CHECKSUM, s3_error
+from engine.planes.errors import GONE, NO_CHECKSUM, s3_error
 from engine.planes.exchange import CHECKSUM_MODE, Answer, Call, Exchanges, version_query
 from engine.planes.lease_rules import is_near_expiry
 from engine.planes.wire import WirePlane
@@ -69,13 +70,14 @@ class WireControlPlane(ControlPlane):
         clock: Clock,
         threads: ThreadDoor,
         user_agent: str,
+        emit: Emit = silent,
         beside: DataPlane | None = None,
     ) -> None:
         if isinstance(beside, WirePlane):
             self._exchanges = beside.exchanges
         else:
             self._exchanges = Exchanges(
-                endpoints, lease, clock=clock, threads=threads, user_agent=user_agent
+                endpoints, lease, clock=clock, threads=threads, user_agent=user_agent, emit=emit
             )
         self._complete_seconds = endpoints.timeouts.complete
 
@@ -88,7 +90,7 @@ class WireControlPlane(ControlPlane):
         try:
             answer = await self._exchanges.small(call)
         except S3Error as error:
-            if error.s3_code not in ("400", "404"):
+            if error.again or error.s3_code not in ("400", "404"):
                 raise
             raise await self._behind_bare(call, error, options) from None
         length = answer.headers.get("content-length", "")
@@ -232,7 +234,7 @@ class WireControlPlane(ControlPlane):
             try:
                 answer = await self._exchanges.small(call, limit=MAX_PARTS_PAGE)
             except S3Error as error:
-                if error.s3_code == "NoSuchUpload":
+                if error.s3_code in GONE:
                     return ()
                 raise
             document = _read(call, answer, "ListPartsResult", "Part")

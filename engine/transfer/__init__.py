@@ -9,8 +9,10 @@ from engine.transfer.download import download, head
 from engine.transfer.limiter import Limiter
 from engine.transfer.listing import list_objects
 from engine.transfer.parts import Part, PartPlan, plan_parts, plan_ranges
+from engine.transfer.pieces import StreamSource
 from engine.transfer.reader import ObjectReader, open_read
 from engine.transfer.sources import BytesSource, FileSource, open_file
+from engine.transfer.streams import ObjectWriter, open_write, upload_stream
 from engine.transfer.upload import upload
 
 __all__ = [
@@ -18,15 +20,19 @@ __all__ = [
     "FileSource",
     "Limiter",
     "ObjectReader",
+    "ObjectWriter",
     "Part",
     "PartPlan",
+    "StreamSource",
     "TransferContext",
     "download",
     "head",
     "list_objects",
     "open_file",
     "open_read",
+    "open_write",
     "plan_parts",
     "plan_ranges",
     "upload",
+    "upload_stream",
 ]

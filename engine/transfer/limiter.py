@@ -29,6 +29,7 @@ SLOT_MEMORY = MiB
 WINDOW_SECONDS = 0.5
 # A request is work too, or a thousand empty objects would count as none.
 REQUEST_WORK = 32 * KiB
+_ANY_NUMBER = 1 << 30
 _SLOW_DOWN = frozenset({"SlowDown", "ServiceUnavailable", "RequestLimitExceeded", "Throttling"})
 
 
@@ -116,6 +117,10 @@ class Limiter:
         cap = fixed or MAX_IN_FLIGHT
         self._small = _Kind(fixed or START_SMALL, cap, memory)
         self._big = _Kind(fixed or START_BIG, min(cap, max(1, memory // SLOT_MEMORY)), memory)
+        # A part that is kept until it is sent has more than a slot's two pieces. Of bytes alone:
+        # each of its requests takes a slot as any other.
+        self.max_stream_memory = config.max_memory // 4
+        self.streams = Slots(_ANY_NUMBER, self.max_stream_memory)
 
     def slot(self, *, big: bool, size: int) -> Slot:
         """A slot for one request of ``size`` bytes; ``big`` is a part or range of an object."""

@@ -49,7 +49,7 @@ async def upload(source: ByteSource, url: S3Url, context: TransferContext) -> Tr
     if plan.multipart:
         receipt = await _upload_in_parts(source, url, plan, algorithm, context)
     else:
-        receipt = await _upload_whole(source, url, algorithm, context)
+        receipt = await put_whole(source, url, algorithm, context)
     seconds = context.clock.monotonic() - started
     context.emit(ObjectDone(url, source.name, "upload", source.size, len(plan.parts), seconds))
     return TransferResult(
@@ -67,9 +67,11 @@ async def upload(source: ByteSource, url: S3Url, context: TransferContext) -> Tr
     )
 
 
-async def _upload_whole(
+async def put_whole(
     source: ByteSource, url: S3Url, algorithm: ChecksumAlgorithm | None, context: TransferContext
 ) -> PutReceipt:
+    """The source by one request."""
+
     async def put() -> PutReceipt:
         async with context.limiter.slot(big=False, size=source.size):
             return await context.data.put_object(url, source, algorithm, options=context.options)
@@ -87,7 +89,7 @@ async def _upload_in_parts(
     algorithm: ChecksumAlgorithm | None,
     context: TransferContext,
 ) -> PutReceipt:
-    upload_id = await _create(url, algorithm, context)
+    upload_id = await create_upload(url, algorithm, context)
 
     async def send(part: Part) -> PartReceipt:
         return await _send_part(source, url, upload_id, part, algorithm, context)
@@ -96,13 +98,13 @@ async def _upload_in_parts(
         await anyio.lowlevel.checkpoint_if_cancelled()
         receipts = await run_parts(plan.parts, send, context.config.max_parts_in_flight)
         await context.door.run(source.check_unchanged)
-        return await _complete(url, upload_id, receipts, plan.size, algorithm, context)
+        return await complete_upload(url, upload_id, receipts, plan.size, algorithm, context)
     except BaseException as error:
-        await _abort(url, upload_id, error, context)
+        await abort_upload(url, upload_id, error, context)
         raise
 
 
-async def _create(
+async def create_upload(
     url: S3Url, algorithm: ChecksumAlgorithm | None, context: TransferContext
 ) -> UploadId:
     """Shielded for a while: an upload whose id came too late would be nobody's."""
@@ -147,7 +149,7 @@ async def _send_part(
     return receipt
 
 
-async def _complete(
+async def complete_upload(
     url: S3Url,
     upload_id: UploadId,
     receipts: Sequence[PartReceipt],
@@ -155,6 +157,7 @@ async def _complete(
     algorithm: ChecksumAlgorithm | None,
     context: TransferContext,
 ) -> PutReceipt:
+    """Make the object of its parts; the sums of the parts, combined, are the object's."""
     assert sum(part.size for part in receipts) == size
     checksum = _whole_checksum(receipts, algorithm) if algorithm is not None else None
     tries = 0
@@ -245,7 +248,7 @@ def _etag_of(receipts: Sequence[PartReceipt]) -> str | None:
     return f'"{md5(digests, usedforsecurity=False).hexdigest()}-{len(receipts)}"'
 
 
-async def _abort(
+async def abort_upload(
     url: S3Url, upload_id: UploadId, error: BaseException, context: TransferContext
 ) -> None:
     """Leave no part behind. Under a fresh lease if the old one is why we are here."""

@@ -63,6 +63,7 @@ PUBLIC = [
     "ObjectChanged",
     "ObjectInfo",
     "ObjectReader",
+    "ObjectWriter",
     "RejectedRow",
     "Report",
     "RetryPolicy",

@@ -79,7 +79,9 @@ async def test_what_botocore_logs_of_the_second_plane_is_masked(
     session = scene.aws.gate.instance_session(role, 900)
     endpoints = Endpoints(s3=scene.aws.endpoint)
     async with Broker(StaticProvider(session), clock=LoopClock()) as broker:
-        plane = AwsControlPlane(endpoints, broker.lease, user_agent="s3engine/test")
+        plane = AwsControlPlane(
+            endpoints, broker.lease, clock=LoopClock(), user_agent="s3engine/test"
+        )
         assert await plane.list_page(S3Url(scene.bucket), None) == ([], None)
         with pytest.raises(NotFound):
             await plane.head_object(S3Url(scene.bucket, "key"))
@@ -108,7 +110,9 @@ async def test_a_bare_400_to_head_is_not_followed_by_a_hunt_for_the_region(scene
     scene.aws.gate.faults.add(kind="status", action="HeadObject", status=400, code="Unknown")
     endpoints = Endpoints(s3=scene.aws.endpoint)
     async with Broker(StaticProvider(session), clock=LoopClock()) as broker:
-        plane = AwsControlPlane(endpoints, broker.lease, user_agent="s3engine/test")
+        plane = AwsControlPlane(
+            endpoints, broker.lease, clock=LoopClock(), user_agent="s3engine/test"
+        )
         with pytest.raises(S3Error):
             await plane.head_object(S3Url(scene.bucket, "key"))
         await plane.aclose()

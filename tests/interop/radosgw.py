@@ -25,6 +25,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import trustme
+
 # Past the end of a 900 s session, and before that of a 3,600 s one.
 AHEAD = 1_200
 # Seconds. Each step takes one or two on an idle machine; the rest is for busy ones.
@@ -78,7 +80,8 @@ rgw enable usage log = false
 rgw crypt require ssl = false
 rgw thread pool size = 64
 [client.rgw.now]
-rgw frontends = beast endpoint=127.0.0.1:{now_port} tcp_nodelay=1
+rgw frontends = beast endpoint=127.0.0.1:{now_port} ssl_endpoint=127.0.0.1:{tls_port} \
+    ssl_certificate={folder}/tls.pem tcp_nodelay=1
 [client.rgw.ahead]
 rgw frontends = beast endpoint=127.0.0.1:{ahead_port} tcp_nodelay=1
 """
@@ -101,6 +104,7 @@ class Radosgw:
 
     Attributes:
         endpoint: Of the gateway whose clock is right.
+        tls_endpoint: The same by https, with a certificate of the authority in ``ca_bundle``.
         ahead: Of the gateway whose clock is ``AHEAD`` seconds fast.
         owner: May make users in every tenant.
     """
@@ -108,7 +112,7 @@ class Radosgw:
     def __init__(self) -> None:
         self.owner = Owner()
         self.folder = Path()
-        self.endpoint = self.ahead = ""
+        self.endpoint = self.ahead = self.tls_endpoint = self.ca_bundle = ""
         self.start_seconds = 0.0
         self._fsid = str(uuid.uuid4())
         self._children: list[tuple[str, subprocess.Popen[bytes]]] = []
@@ -136,9 +140,11 @@ class Radosgw:
 
     def _start(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="s3engine-radosgw-"))
-        mon, now, ahead = _free_ports(3)
+        mon, now, ahead, tls = _free_ports(4)
         self.endpoint, self.ahead = (f"http://127.0.0.1:{port}" for port in (now, ahead))
-        self._write_config(mon, now, ahead)
+        self.tls_endpoint = f"https://127.0.0.1:{tls}"
+        self._write_certificate()
+        self._write_config(mon, now, ahead, tls)
         self._start_store(mon)
         self.tool(
             "radosgw-admin", "user", "create", "--uid=interop", "--display-name=interop",
@@ -151,7 +157,14 @@ class Radosgw:
         self._wait("the gateway", lambda: _serves(now))
         self._wait("the gateway ahead", lambda: _serves(ahead))
 
-    def _write_config(self, mon: int, now: int, ahead: int) -> None:
+    def _write_certificate(self) -> None:
+        authority, bundle = trustme.CA(), self.folder / "ca.pem"
+        authority.cert_pem.write_to_path(str(bundle))
+        certificate = authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem
+        certificate.write_to_path(str(self.folder / "tls.pem"))
+        self.ca_bundle = str(bundle)
+
+    def _write_config(self, mon: int, now: int, ahead: int, tls: int) -> None:
         for name in ("mon", "osd", "rgw", "log"):
             (self.folder / name).mkdir()
         (self.folder / "ceph.conf").write_text(
@@ -162,6 +175,7 @@ class Radosgw:
                 mon_port=mon,
                 now_port=now,
                 ahead_port=ahead,
+                tls_port=tls,
             )
         )
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from engine.config import Endpoints
 from engine.errors import UsageError
+from engine.proxies import Proxies
 from engine.settings import GLOBAL_STS, SharedSettings, endpoints_from
 
 CONFIG = """
@@ -23,6 +24,8 @@ region = eu-north-1
 region = eu-west-3
 endpoint_url = http://everything:1
 services = local
+s3 =
+  addressing_style = path
 sts_regional_endpoints = legacy
 ca_bundle = {bundle}
 ec2_metadata_service_endpoint_mode = IPv6
@@ -33,6 +36,13 @@ s3 =
 
 [profile lost]
 services = nowhere
+
+[profile dual]
+region = eu-west-3
+use_dualstack_endpoint = True
+use_fips_endpoint = false
+s3 =
+  addressing_style = virtual
 
 [profile deaf]
 endpoint_url = http://everything:1
@@ -49,7 +59,8 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 def test_without_anything_it_is_us_east_1_and_aws_own_addresses(tmp_path: Path) -> None:
-    assert endpoints_from({"HOME": str(tmp_path)}) == Endpoints()
+    found = endpoints_from({"HOME": str(tmp_path)})
+    assert found == Endpoints(proxies=Proxies.read({}))
 
 
 def test_the_order_of_the_region(environ: dict[str, str]) -> None:
@@ -91,6 +102,51 @@ def test_the_environment_comes_before_the_profile(environ: dict[str, str]) -> No
     assert shared.endpoint_url("sso_oidc") == "http://env:3"
     assert endpoints_from(environ, profile="local", s3="http://arg:6").s3 == "http://arg:6"
     assert "http://env:3" not in repr(shared), "an environment may hold keys"
+
+
+def test_the_way_to_aws(environ: dict[str, str]) -> None:
+    assert endpoints_from(environ, profile="local").addressing_style == "path"
+    found = endpoints_from(environ, profile="dual")
+    assert (found.addressing_style, found.dualstack, found.fips) == ("virtual", True, False)
+    argued = endpoints_from(environ, profile="dual", dualstack=False, addressing_style="auto")
+    assert (argued.addressing_style, argued.dualstack) == ("auto", False)
+    environ |= {
+        "AWS_USE_DUALSTACK_ENDPOINT": "FALSE",
+        "AWS_USE_FIPS_ENDPOINT": "true",
+        "AWS_ENDPOINT_URL_REDSHIFT": "https://redshift.example",
+        "https_proxy": "http://user:pw@proxy.example:3128",
+    }
+    found = endpoints_from(environ, profile="dual")
+    assert (found.dualstack, found.fips) == (False, True)
+    assert (found.redshift, found.s3) == ("https://redshift.example", None)
+    assert str(found.proxies.https) == "http://proxy.example:3128"
+    assert "pw" not in repr(found) and "Basic" not in repr(found)
+    assert endpoints_from(environ, proxy="none").proxies.https is None
+
+
+@pytest.mark.parametrize("variable", ["AWS_USE_DUALSTACK_ENDPOINT", "AWS_USE_FIPS_ENDPOINT"])
+def test_aws_own_variants_and_another_address_exclude_each_other(
+    environ: dict[str, str], variable: str
+) -> None:
+    with pytest.raises(UsageError, match="another address is set"):
+        endpoints_from({**environ, variable: "true"}, s3="http://store:1")
+    endpoints_from({**environ, variable: "true"}, s3=None)
+
+
+@pytest.mark.parametrize(
+    ("more", "region", "place"),
+    [
+        ({}, None, "profile default"),
+        ({"AWS_DEFAULT_REGION": "eu-west-2"}, None, "AWS_DEFAULT_REGION"),
+        ({"AWS_REGION": "eu-west-2", "AWS_DEFAULT_REGION": "x"}, None, "AWS_REGION"),
+        ({"AWS_REGION": "eu-west-2"}, "eu-west-2", "--region"),
+        ({"AWS_CONFIG_FILE": "/nowhere"}, None, ""),
+    ],
+)
+def test_who_gave_the_region_is_known(
+    environ: dict[str, str], more: dict[str, str], region: str | None, place: str
+) -> None:
+    assert endpoints_from({**environ, **more}, region=region).region_from == place
 
 
 @pytest.mark.parametrize("profile", ["local", "deaf"])
@@ -140,6 +196,8 @@ def test_what_cannot_be_is_refused(environ: dict[str, str]) -> None:
         ({"AWS_ENDPOINT_URL": "ftp://user:pw@host"}, "not an endpoint URL: 'host'"),
         ({"AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE": "IPv5"}, "'IPv5'"),
         ({"AWS_CA_BUNDLE": "/nowhere.pem"}, "CA bundle"),
+        ({"AWS_USE_FIPS_ENDPOINT": "perhaps"}, "'perhaps'"),
+        ({"https_proxy": "socks5://host"}, "'socks5'"),
     ):
         with pytest.raises(UsageError, match=words):
             endpoints_from({**environ, **more})

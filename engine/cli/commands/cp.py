@@ -10,7 +10,7 @@ import click
 
 from engine.batch import Manifest, ManifestEntry
 from engine.batch.manifest import Tree
-from engine.cli.options import engine_options, output_options, transfer_options
+from engine.cli.options import engine_options, output_options, s3_options, transfer_options
 from engine.cli.output import print_error, print_json
 from engine.cli.session import Session
 from engine.errors import EngineError, UsageError
@@ -29,6 +29,7 @@ Examples:
 @click.argument("target")
 @click.option("-r", "--recursive", is_flag=True, help="The same as a trailing slash.")
 @engine_options
+@s3_options
 @transfer_options
 @output_options
 @click.pass_context

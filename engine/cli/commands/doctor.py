@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from engine.cli.options import engine_options, option, output_options, role_from
+from engine.cli.options import engine_options, network_of, option, output_options, role_from
 from engine.cli.output import set_up_logging
 from engine.cli.session import run_until_signal
 from engine.errors import UsageError
@@ -148,6 +148,7 @@ def _setup(flags: Mapping[str, Any], connection: Connection | None) -> Setup:
         s3=flags["endpoint_url"],
         sts=flags["sts_endpoint_url"],
         ca_bundle=flags["ca_bundle"],
+        **network_of(flags),
         profile=flags["profile"],
     )
     source = flags["source"]

@@ -15,6 +15,7 @@ from engine.cli.options import (
     option,
     output_options,
     role_from,
+    s3_options,
     transfer_options,
 )
 from engine.cli.output import print_json, size_text
@@ -36,6 +37,7 @@ the URL given by S3ENGINE_DATABASE.
 @option("--table", required=True, help="schema.table or table.")
 @option("--staging", required=True, help="s3://bucket/prefix/ for the staged files.")
 @option("--database", required=True, help="jdbc:redshift: URL.")
+@option("--redshift-endpoint-url", help="The Redshift API's address where it is not AWS.")
 @option("--copy-role", help="ARN of a role of the cluster, or 'default'.")
 @option("--copy-keys-role", help="ARN of a role whose temporary keys COPY gets instead.")
 @option(
@@ -70,6 +72,7 @@ the URL given by S3ENGINE_DATABASE.
 @option("--keep-staged", is_flag=True, help="Leave the staged files after success too.")
 @option("--show-values", is_flag=True, help="Show the values of refused rows unmasked.")
 @engine_options
+@s3_options
 @transfer_options
 @output_options
 def command(files: tuple[str, ...], show_values: bool, **flags: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from engine.cli.options import engine_options, output_options
+from engine.cli.options import engine_options, output_options, s3_options
 from engine.cli.output import print_json
 from engine.cli.session import Session
 from engine.types import S3Url
@@ -21,6 +21,7 @@ Examples:
 @click.command(epilog=_EPILOG)
 @click.argument("prefix")
 @engine_options
+@s3_options
 @output_options
 def command(prefix: str, **flags: Any) -> None:
     """List the objects whose keys start with PREFIX: size, time, URL."""

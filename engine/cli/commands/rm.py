@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from engine.cli.options import engine_options, output_options
+from engine.cli.options import engine_options, output_options, s3_options
 from engine.cli.session import Session
 from engine.errors import UsageError
 from engine.types import S3Url
@@ -20,6 +20,7 @@ Example:
 @click.command(epilog=_EPILOG)
 @click.argument("urls", nargs=-1, required=True, metavar="URL...")
 @engine_options
+@s3_options
 @output_options
 def command(urls: tuple[str, ...], **flags: Any) -> None:
     """Delete the named objects. There is no deleting of whole prefixes yet."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from engine._wire.endpoint import Origin, locate, parse_endpoint, service_host
-from engine.config import Endpoints
+from engine._wire.endpoint import Origin, locate, parse_endpoint
+from engine._wire.partitions import service_host
+from engine.config import AddressingStyle, Endpoints
 from engine.errors import UsageError
 from engine.types import S3Url
 
@@ -70,3 +71,52 @@ def test_a_bad_region_is_a_usage_error(region: str) -> None:
 def test_a_key_with_a_line_break_is_refused() -> None:
     with pytest.raises(UsageError):
         locate(S3Url("bucket", "a\r\nb"), Endpoints())
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "style", "host", "path"),
+    [
+        (None, "path", "s3.eu-west-1.amazonaws.com", "/bucket/a"),
+        (None, "virtual", "bucket.s3.eu-west-1.amazonaws.com", "/a"),
+        ("http://store.example:9000", "virtual", "bucket.store.example:9000", "/a"),
+        ("https://store.example/s3", "virtual", "bucket.store.example", "/s3/a"),
+        ("https://store.example/s3", "auto", "store.example", "/s3/bucket/a"),
+    ],
+)
+def test_the_style_that_was_asked_for(
+    endpoint: str | None, style: AddressingStyle, host: str, path: str
+) -> None:
+    target = locate(
+        S3Url("bucket", "a"), Endpoints("eu-west-1", s3=endpoint, addressing_style=style)
+    )
+    assert (target.origin.host_header, target.path) == (host, path)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "bucket"),
+    [
+        (None, "my.bucket"),
+        (None, "Old_Bucket"),
+        ("http://127.0.0.1:9000", "bucket"),
+        ("http://[::1]:9000", "bucket"),
+    ],
+)
+def test_a_bucket_that_cannot_be_a_host_is_refused_by_name(
+    endpoint: str | None, bucket: str
+) -> None:
+    with pytest.raises(UsageError, match="cannot be a host name"):
+        locate(S3Url(bucket, "a"), Endpoints(s3=endpoint, addressing_style="virtual"))
+
+
+def test_over_plain_http_a_bucket_with_dots_may_be_a_host() -> None:
+    endpoints = Endpoints(s3="http://store.example", addressing_style="virtual")
+    assert locate(S3Url("my.bucket", "a"), endpoints).origin.host == "my.bucket.store.example"
+
+
+def test_what_needs_another_protocol_is_refused() -> None:
+    with pytest.raises(UsageError, match="directory bucket"):
+        locate(S3Url("b--use1-az4--x-s3", "a"), Endpoints())
+    with pytest.raises(UsageError, match="s3alias"):
+        S3Url.parse("s3://arn:aws:s3:eu-west-1:111122223333:accesspoint/name/key")
+    alias = S3Url.parse("s3://name-hrzrlukc5m36ft7okagglf3gmwluquse1b-s3alias/key")
+    assert locate(alias, Endpoints()).origin.host.startswith("name-")

@@ -1,0 +1,82 @@
+"""The verbs of Engine that have no file at their end: streams in, copies within S3.
+
+What lives here: what each takes and promises. What must not: how it works (``engine.transfer``).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from engine.api.opened import OpenEngine
+from engine.errors import UsageError
+from engine.options import ObjectOptions
+from engine.transfer import ObjectWriter, StreamSource, TransferContext, open_write, upload_stream
+from engine.types import S3Url, TransferResult
+
+
+class StreamingVerbs:
+    """A part of ``Engine``."""
+
+    @abstractmethod
+    def _ready(self) -> OpenEngine: ...
+
+    async def upload_stream(
+        self,
+        source: StreamSource,
+        url: S3Url | str,
+        *,
+        expected_size: int | None = None,
+        options: ObjectOptions | None = None,
+    ) -> TransferResult:
+        """All that a stream gives, to one object. How much that is need not be known.
+
+        Args:
+            source: An async iterable of bytes (of any sizes), an async file, or a file object
+                opened in binary mode, which is read in a thread.
+            expected_size: Bytes that will come, if it is known about. Without it parts grow
+                with the stream, as far as ``max_memory`` allows; 256 MiB do for half a TiB.
+
+        Raises:
+            UsageError: ``source`` gives no bytes, or ``expected_size`` cannot be sent.
+            TransferError: The object was not written; what was there before is unchanged.
+            CredentialsError: No usable credentials.
+            Exception: Whatever ``source`` raises; nothing stays at S3 then.
+        """
+        context = _context(self._ready(), options)
+        return await upload_stream(source, object_url(url), context, expected_size=expected_size)
+
+    @asynccontextmanager
+    async def open_write(
+        self,
+        url: S3Url | str,
+        *,
+        expected_size: int | None = None,
+        options: ObjectOptions | None = None,
+    ) -> AsyncIterator[ObjectWriter]:
+        """An object to be written: ``await writer.write(data)``, data of any sizes.
+
+        The object is there, and ``writer.result`` with it, when the block has ended. If the block
+        ends by an error or is cancelled, there is none, and no part of it.
+
+        Raises:
+            TransferError: At a write or at the end of the block: the object was not written.
+            CredentialsError: No usable credentials.
+        """
+        context = _context(self._ready(), options)
+        async with open_write(object_url(url), context, expected_size=expected_size) as writer:
+            yield writer
+
+
+def object_url(url: S3Url | str) -> S3Url:
+    """The URL of one object. Raises UsageError where it names a bucket."""
+    parsed = S3Url.parse(url)
+    if not parsed.key:
+        raise UsageError(f"{parsed} names a bucket, not an object", fix="Add the key")
+    return parsed
+
+
+def _context(engine: OpenEngine, options: ObjectOptions | None) -> TransferContext:
+    return engine.context if options is None else replace(engine.context, options=options)
