@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         AccessDenied,
         AssumeRoleDenied,
         ChecksumMismatch,
+        ClientEncrypted,
         CommitUnknown,
         ConnectionFailed,
         CopyFailed,
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
         LoadError,
         LoadRefused,
         NotFound,
+        ObjectArchived,
         ObjectChanged,
+        ObjectExists,
         S3Error,
         SourceChanged,
         TransferError,
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
         WrongLoop,
     )
     from engine.limits import StoreLimits
+    from engine.options import CustomerKey, Encryption, ObjectOptions
     from engine.redshift import CopyOptions, CsvFormat, LoadReport, RejectedRow
     from engine.transfer import ObjectReader, ObjectWriter
     from engine.types import (
@@ -61,6 +65,7 @@ _HOMES = {
         "AccessDenied",
         "AssumeRoleDenied",
         "ChecksumMismatch",
+        "ClientEncrypted",
         "CommitUnknown",
         "ConnectionFailed",
         "CopyFailed",
@@ -71,7 +76,9 @@ _HOMES = {
         "LoadError",
         "LoadRefused",
         "NotFound",
+        "ObjectArchived",
         "ObjectChanged",
+        "ObjectExists",
         "S3Error",
         "SourceChanged",
         "TransferError",
@@ -79,6 +86,7 @@ _HOMES = {
         "WrongLoop",
     ),
     "engine.limits": ("StoreLimits",),
+    "engine.options": ("CustomerKey", "Encryption", "ObjectOptions"),
     "engine.redshift": ("CopyOptions", "CsvFormat", "LoadReport", "RejectedRow"),
     "engine.transfer": ("ObjectReader", "ObjectWriter"),
     "engine.types": (
@@ -102,6 +110,7 @@ __all__ = [
     "ByteRange",
     "Checksum",
     "ChecksumMismatch",
+    "ClientEncrypted",
     "CommitUnknown",
     "ConnectionFailed",
     "CopyFailed",
@@ -111,6 +120,8 @@ __all__ = [
     "CredentialsError",
     "CredentialsExpired",
     "CsvFormat",
+    "CustomerKey",
+    "Encryption",
     "Engine",
     "EngineError",
     "EngineStatistics",
@@ -124,8 +135,11 @@ __all__ = [
     "ManifestEntry",
     "MiB",
     "NotFound",
+    "ObjectArchived",
     "ObjectChanged",
+    "ObjectExists",
     "ObjectInfo",
+    "ObjectOptions",
     "ObjectReader",
     "ObjectWriter",
     "RejectedRow",

@@ -96,12 +96,13 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds until a silent peer is given up."""
+    """Seconds until a silent peer is given up; for ``expect``, until a body is sent unasked."""
 
     connect: float = 5.0
     first_byte: float = 30.0
     stall: float = 10.0
     complete: float = 600.0
+    expect: float = 1.0
 
 
 AddressingStyle = Literal["auto", "path", "virtual"]

@@ -16,12 +16,15 @@
     |   |-- S3Error                S3 answered with an error code
     |   |   |-- AccessDenied                                                             exit 3
     |   |   |-- NotFound           no such bucket, key, version or upload
-    |   |   `-- ObjectChanged      If-Match failed: overwritten while it was read
+    |   |   |-- ObjectChanged      another object than the one that was named, or none any more
+    |   |   |-- ObjectExists       written only where nothing is, and something is there
+    |   |   `-- ObjectArchived     to be restored before it can be read
     |   |-- ConnectionFailed       no answer, or half of one; the network's fault
     |   |   `-- ProxyRefused       the proxy does not let us through
     |   |-- ProtocolError          an answer that HTTP or S3 does not allow
     |   |-- RedirectRefused        an answer that points at another host; never followed
     |   |-- ChecksumMismatch       the bytes are not the bytes that were meant
+    |   |-- ClientEncrypted        its bytes were encrypted before they came to S3
     |   |-- SourceChanged          a local file changed while it was read
     |   `-- UnsafeKey              a key that would leave the target folder
     `-- LoadError                  Redshift did not take the load                        exit 1
@@ -187,9 +190,25 @@ class NotFound(S3Error):
 
 
 class ObjectChanged(S3Error):
-    """The object was overwritten while it was read (If-Match failed)."""
+    """Not the object that was named by its ETag: overwritten while it was read, or before it was
+    to be replaced; or there is none any more."""
 
     code = "T113"
+
+
+class ObjectExists(S3Error):
+    """An object is there already, and was not to be replaced (``if_none_match``)."""
+
+    code = "T114"
+
+
+class ObjectArchived(S3Error):
+    """The object is in an archive (Glacier, Deep Archive): it can be read once it is restored.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects.html
+    """
+
+    code = "T115"
 
 
 class ConnectionFailed(TransferError):
@@ -224,6 +243,12 @@ class ChecksumMismatch(TransferError):
 
     code = "T130"
     retryable = True
+
+
+class ClientEncrypted(TransferError):
+    """A client encrypted the object before it came to S3: its bytes are not the file's."""
+
+    code = "T133"
 
 
 class SourceChanged(TransferError):

@@ -15,22 +15,25 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import NoReturn, Self
 from urllib.parse import urlencode
 
 from engine.errors import UsageError
-from engine.types import not_pickled
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
 MAX_METADATA = 2_048
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
 MAX_TAGS = 10
+MAX_TAG_NAME = 128
+MAX_TAG_VALUE = 256
 CUSTOMER_KEY_BYTES = 32
 ENCRYPTIONS = ("AES256", "aws:kms", "aws:kms:dsse")
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _META_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+# What a header field may hold (RFC 9110, 5.5); S3 takes no other metadata over HTTP as it is.
+_TEXT = re.compile(r"[\t\x20-\x7e]*")
 _SSE = "x-amz-server-side-encryption"
 _COPY_SOURCE = "x-amz-copy-source-server-side-encryption-customer-"
 
@@ -65,7 +68,10 @@ class Encryption:
                 fix="Write the encryption as aws:kms",
             )
 
+        _check_text("KMS key id", self.key_id)
+
     def headers(self) -> dict[str, str]:
+        """The header fields that ask for it."""
         found = {_SSE: self.algorithm}
         if self.key_id is not None:
             found[f"{_SSE}-aws-kms-key-id"] = self.key_id
@@ -94,6 +100,7 @@ class CustomerKey:
             )
 
     def headers(self, *, of_copy_source: bool = False) -> dict[str, str]:
+        """The header fields that carry it; a copy needs that of its source as well."""
         prefix = _COPY_SOURCE if of_copy_source else f"{_SSE}-customer-"
         digest = hashlib.md5(self.key, usedforsecurity=False).digest()
         return {
@@ -103,7 +110,10 @@ class CustomerKey:
         }
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError(not_pickled("CustomerKey"))
+        raise TypeError(
+            "a CustomerKey is not pickled, it would lie there in clear: "
+            "read it where it is kept, in the other process too"
+        )
 
     def __copy__(self) -> Self:
         return self
@@ -118,8 +128,10 @@ class ObjectOptions:
 
     Attributes:
         content_type: Of the object; S3's own default is ``binary/octet-stream``.
+        expires: When caches are to take it for stale: a date as HTTP writes it (RFC 9110, 5.6.7).
+        guess_content_type: Take it from a file's name where ``content_type`` is not given.
         storage_class: As S3 names it (``STANDARD_IA``, ``GLACIER_IR``, ...).
-        metadata: User metadata, names without ``x-amz-meta-``.
+        metadata: User metadata, names without ``x-amz-meta-``; ASCII, as HTTP carries it.
         tags: Object tags.
         encryption: Encryption at rest with a key that AWS holds.
         customer_key: SSE-C instead; the same key is needed to read. https only.
@@ -129,14 +141,20 @@ class ObjectOptions:
         if_match: Write only over the object with this ETag; else ObjectChanged.
         version_id: Read this version.
         raw_encrypted: Read objects that a client encrypted as the bytes they are.
-        preserve_mtime: Store a file's modification time in its metadata and set it on download.
+        preserve_mtime: Store a file's modification time in its metadata (``mtime``, seconds
+            since 1970 with a fraction), and set a downloaded file's from there.
+
+    Raises:
+        UsageError: Values that S3 would refuse, or two that exclude each other.
     """
 
     content_type: str | None = None
+    guess_content_type: bool = False
     cache_control: str | None = None
     content_disposition: str | None = None
     content_encoding: str | None = None
     content_language: str | None = None
+    expires: str | None = None
     storage_class: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -159,17 +177,54 @@ class ObjectOptions:
             raise UsageError(
                 f"not an account id: {self.expected_bucket_owner!r}", fix="Twelve digits"
             )
-        if len(self.tags) > MAX_TAGS:
-            raise UsageError(f"{len(self.tags)} tags, S3 allows {MAX_TAGS}")
+        for name, value in self._stored():
+            _check_text(name, value)
+        _check_text("if-match", self.if_match)
+        self._check_tags()
         self._check_metadata()
 
+    def _check_tags(self) -> None:
+        if len(self.tags) > MAX_TAGS:
+            raise UsageError(f"{len(self.tags)} tags, S3 allows {MAX_TAGS}")
+        for name, value in self.tags.items():
+            if not 0 < len(name) <= MAX_TAG_NAME or len(value) > MAX_TAG_VALUE:
+                raise UsageError(
+                    f"not a tag: {name[:60]!r}",
+                    fix=f"Names have 1 to {MAX_TAG_NAME} characters, values {MAX_TAG_VALUE}",
+                )
+
     def _check_metadata(self) -> None:
-        for name in self.metadata:
+        for name, value in self.metadata.items():
             if not _META_NAME.fullmatch(name):
                 raise UsageError(f"not a name of metadata: {name!r}")
+            _check_text(f"metadata {name}", value)
+        if len({name.lower() for name in self.metadata}) < len(self.metadata):
+            raise UsageError("two names of metadata differ in case only; S3 knows no case there")
         size = sum(len(k) + len(v.encode()) for k, v in self.metadata.items())
         if size > MAX_METADATA:
             raise UsageError(f"{size} bytes of metadata, S3 allows {MAX_METADATA}")
+
+    def over(self, defaults: ObjectOptions) -> ObjectOptions:
+        """These options, and from ``defaults`` what they leave open.
+
+        Metadata and tags are joined, the rest is taken one by one; so an owner to be expected
+        or a payer that an engine was given holds for all its verbs.
+        """
+        if defaults is PLAIN:
+            return self
+        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name)}
+        for one, other in _EXCLUSIVE:
+            if one in given or other in given:
+                given.setdefault(one, _NOTHING[one])
+                given.setdefault(other, _NOTHING[other])
+        for name in ("metadata", "tags"):
+            given[name] = {**getattr(defaults, name), **getattr(self, name)}
+        return replace(defaults, **given)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether a write depends on what is there."""
+        return self.if_none_match or self.if_match is not None
 
     # Header fields by kind of request.
 
@@ -212,7 +267,11 @@ class ObjectOptions:
     def _conditions(self) -> dict[str, str]:
         if self.if_none_match:
             return {"if-none-match": "*"}
-        return {"if-match": self.if_match} if self.if_match is not None else {}
+        if self.if_match is None:
+            return {}
+        # Tools print ETags without their quotes, which belong to them (RFC 9110, 8.8.3).
+        quoted = self.if_match.startswith('"') or self.if_match == "*"
+        return {"if-match": self.if_match if quoted else f'"{self.if_match}"'}
 
     def _stored(self) -> tuple[tuple[str, str | None], ...]:
         return (
@@ -221,9 +280,22 @@ class ObjectOptions:
             ("content-disposition", self.content_disposition),
             ("content-encoding", self.content_encoding),
             ("content-language", self.content_language),
+            ("expires", self.expires),
             ("x-amz-storage-class", self.storage_class),
         )
 
+
+def _check_text(name: str, value: str | None) -> None:
+    if value is not None and not _TEXT.fullmatch(value):
+        raise UsageError(
+            f"the {name} holds characters that HTTP does not carry",
+            fix="Visible ASCII and spaces only; encode the rest yourself",
+        )
+
+
+# Of each pair one may be given; a call's own puts the engine's other one aside.
+_EXCLUSIVE = (("encryption", "customer_key"), ("if_none_match", "if_match"))
+_NOTHING = {f.name: f.default for f in fields(ObjectOptions)}
 
 PLAIN = ObjectOptions()
 """Nothing asked for. Compared by identity where a request is made, so use this one."""

@@ -7,7 +7,8 @@ inheritance would let a class without a method pass the type checker and answer 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NoReturn, Protocol
 
@@ -142,6 +143,8 @@ class ByteSource(Protocol):
     """Of an open file that holds the bytes at the same offsets, for the kernel to send; or None."""
     memory: memoryview | None = None
     """The bytes themselves, where they are in memory: then nothing is read in a thread."""
+    mtime_ns: int | None = None
+    """Of the file, where it is one: when it was last modified."""
 
     @abstractmethod
     def read_into(self, offset: int, view: memoryview) -> None:
@@ -214,6 +217,20 @@ class DataPlane(Protocol):
     async def aclose(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class CopySource:
+    """What a copy within S3 reads.
+
+    Attributes:
+        etag: Pins the version: a copy of another one is refused.
+        options: What S3 wants to hear of the source: its version, the customer's key, owner.
+    """
+
+    url: S3Url
+    etag: str | None = None
+    options: ObjectOptions = PLAIN
+
+
 class ControlPlane(Protocol):
     """S3's other verbs: one request each, never repeated here."""
 
@@ -261,6 +278,44 @@ class ControlPlane(Protocol):
     ) -> Sequence[int]:
         """Numbers of the parts that S3 holds; empty once the upload is gone."""
 
+    @abstractmethod
+    async def copy_object(
+        self,
+        source: CopySource,
+        target: S3Url,
+        algorithm: ChecksumAlgorithm | None,
+        *,
+        keep_metadata: bool = True,
+        keep_tags: bool = True,
+        options: ObjectOptions = PLAIN,
+    ) -> PutReceipt:
+        """Copy a whole object, at most ``StoreLimits.max_copy_size`` bytes, within S3.
+
+        Args:
+            algorithm: Of the checksum that S3 is to keep of the copy.
+            keep_metadata: Metadata, content type and their kin are the source's, and those of
+                ``options`` are not looked at; else they are those of ``options`` alone.
+            keep_tags: The same for tags.
+        """
+
+    @abstractmethod
+    async def upload_part_copy(
+        self,
+        source: CopySource,
+        target: S3Url,
+        upload_id: UploadId,
+        number: int,
+        range: ByteRange,
+        algorithm: ChecksumAlgorithm | None,
+        *,
+        options: ObjectOptions = PLAIN,
+    ) -> PartReceipt:
+        """Copy a range as part ``number``. Checksum and ``crc`` are None where S3 says none."""
+
+    @abstractmethod
+    async def get_tags(
+        self, url: S3Url, *, options: ObjectOptions = PLAIN
+    ) -> Mapping[str, str]: ...
     @abstractmethod
     async def delete_objects(
         self, urls: Sequence[S3Url], *, options: ObjectOptions = PLAIN

@@ -25,6 +25,7 @@ from engine.errors import (
     CredentialsError,
     EngineError,
     ObjectChanged,
+    ObjectExists,
     RedirectRefused,
     S3Error,
 )
@@ -58,6 +59,7 @@ RETRY_CODES = frozenset(
     {
         "BandwidthLimitExceeded",
         "BadDigest",
+        "ConditionalRequestConflict",
         "InternalError",
         "OperationAborted",
         "PriorRequestNotComplete",
@@ -91,7 +93,7 @@ def classify(error: BaseException) -> Verdict:
             return Verdict.REFRESH
         if error.again == "young":
             return Verdict.RETRY
-        if isinstance(error, ObjectChanged | AccessDenied):
+        if isinstance(error, ObjectChanged | ObjectExists | AccessDenied):
             return Verdict.FAIL
         if error.s3_code in RETRY_CODES or error.status in _RETRY_STATUS:
             return Verdict.RETRY

@@ -185,7 +185,11 @@ class Checksum:
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What S3 says of one stored object. ``size`` is in bytes."""
+    """What S3 says of one stored object. ``size`` is in bytes.
+
+    ``headers`` is the head of the answer, names in lower case; a listing has none.
+    ``storage_class`` is None where nothing is said, which at AWS means STANDARD.
+    """
 
     url: S3Url
     size: int
@@ -194,6 +198,8 @@ class ObjectInfo:
     last_modified: datetime | None = None
     version_id: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    storage_class: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +262,7 @@ class TransferResult:
         verified: Whether that checksum was compared with the bytes moved. A store that keeps
             no checksum gives False, which is not an error.
         seconds: Wall time from the first request to the last answer.
+        version_id: Of the object written or read; None where the bucket keeps no versions.
     """
 
     url: S3Url
@@ -266,3 +273,4 @@ class TransferResult:
     checksum: Checksum | None
     verified: bool
     seconds: float
+    version_id: str | None = None

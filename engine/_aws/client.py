@@ -39,6 +39,7 @@ from engine.types import Credentials
 MAX_CONNECTIONS = 64
 # Of the data plane: what the controller goes up to.
 MAX_STREAMS = 512
+_REDIRECTS = frozenset({302, 303, 307, 308})
 _MISSING = "Install it: pip install 's3engine-core[aws]', or s3engine, which brings aioboto3"
 
 _SIGNING: ContextVar[Credentials | None] = ContextVar("engine_signing_credentials")
@@ -153,7 +154,8 @@ class AwsClient:
         error = response.get("Error") or response  # Ceph's STS leaves the envelope out
         code = str(error.get("Code") or status)
         text = str(error.get("Message") or "")
-        if status in {302, 303, 307, 308}:
+        # S3 says by a 301 that a bucket is in another region, and by which code.
+        if status in _REDIRECTS or (status == 301 and self._service != "s3"):
             return RedirectRefused(
                 f"{self._service} answered {operation} with a redirect ({status})",
                 fix="Redirects are never followed: they would take the session token along. "

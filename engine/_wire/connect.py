@@ -123,7 +123,7 @@ class Connector:
     ) -> Connection:
         if not origin.secure:
             connection = await self._dial(factory, proxy.host, proxy.port, proxy.secure)
-            connection.dress(absolute_form(origin, proxy))
+            connection.dress = absolute_form(origin, proxy)
             return connection
         made: list[ConnectProtocol] = []
 

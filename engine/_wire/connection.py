@@ -73,7 +73,8 @@ class Connection(asyncio.BufferedProtocol):
         self._target: memoryview | None = None
         self._filled = 0
         self._out = Outbox()
-        self._dress: Callable[[bytes], bytes] | None = None
+        # Makes heads what a proxy wants.
+        self.dress: Callable[[bytes], bytes] = bytes
         self._gone = anyio.Event()
         self.timed_out = False
         self.bytes_received = 0
@@ -103,14 +104,7 @@ class Connection(asyncio.BufferedProtocol):
             ConnectionFailed: The connection is lost.
         """
         self._check_sendable()
-        self._out.put(view, self._dressed(head))
-
-    def dress(self, dress: Callable[[bytes], bytes]) -> None:
-        """Send every head as ``dress`` makes it: in the form that a proxy wants."""
-        self._dress = dress
-
-    def _dressed(self, head: bytes) -> bytes:
-        return head if self._dress is None or not head else self._dress(head)
+        self._out.put(view, self.dress(head))
 
     def _check_sendable(self) -> None:
         if self._early or self._head() is not None:
@@ -134,7 +128,7 @@ class Connection(asyncio.BufferedProtocol):
             EarlyAnswer, ConnectionFailed: As ``begin_send``.
         """
         self._check_sendable()
-        self._out.put_file(descriptor, offset, length, self._dressed(head))
+        self._out.put_file(descriptor, offset, length, self.dress(head))
 
     @property
     def file_was_short(self) -> bool:
@@ -156,6 +150,29 @@ class Connection(asyncio.BufferedProtocol):
                 raise
         if self._early:
             raise EarlyAnswer
+
+    async def permitted(self, seconds: float) -> bool:
+        """Wait for 100 (Continue); False where it has not come within ``seconds``.
+
+        Raises:
+            EarlyAnswer: The final answer came instead: the body is not wanted.
+            ConnectionFailed: The connection broke.
+        """
+        deadline = self._loop.time() + seconds
+        reader = self._reader
+        assert reader is not None
+        while not (reader.continued or reader.head or self._lost or self._error):
+            left = deadline - self._loop.time()
+            if left <= 0:
+                return False
+            await self._woken(left)
+        if reader.head is not None:
+            self._early = True
+            raise EarlyAnswer
+        if self._lost or self._error:
+            raise self._error or ConnectionFailed("the connection was lost")
+        self._touch()
+        return True
 
     async def head(self) -> ResponseHead:
         """Wait for the head of the final answer.
@@ -335,6 +352,8 @@ class Connection(asyncio.BufferedProtocol):
             self._start = self._end = 0
         head = self._reader.head
         if head is None:
+            if self._reader.continued:
+                self._notify()
             return
         if not self._reader.complete:
             self._pause_reading()

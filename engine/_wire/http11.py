@@ -235,6 +235,7 @@ class ResponseReader:
         self.head: ResponseHead | None = None
         self.framing = Framing.NONE
         self.started = False  # whether a byte has arrived
+        self.continued = False  # whether there was a 100 (Continue)
         self._method = method
         self._raw_head = bytearray()
         self._interim = 0
@@ -315,6 +316,7 @@ class ResponseReader:
         if head.status == 101:
             raise ProtocolError("an answer that switches protocols (101)")
         if head.status < 200:
+            self.continued = self.continued or head.status == 100
             self._interim += 1
             if self._interim > MAX_INTERIM:
                 raise ProtocolError(f"more than {MAX_INTERIM} interim answers")

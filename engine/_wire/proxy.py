@@ -116,6 +116,8 @@ def absolute_form(origin: Origin, proxy: Proxy) -> Callable[[bytes], bytes]:
         line = f"proxy-authorization: {proxy.authorization}\r\n".encode("ascii")
 
     def dress(head: bytes) -> bytes:
+        if not head:
+            return head  # more of a body
         method, _, rest = head.partition(b" ")
         target, end, fields = rest.partition(b"\r\n")
         return b"".join((method, b" ", prefix, target, end, line, fields))

@@ -40,6 +40,7 @@ _FACTS = {
     "MaxSizeAllowed": "max_size_allowed",
     "MinSizeAllowed": "min_size_allowed",
     "Header": "header",
+    "StorageClass": "storage_class",
 }
 _KEPT = {"Code", "Message", "RequestId", *_FACTS}
 

@@ -15,7 +15,7 @@ from random import Random
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from engine.api.opened import EngineSetup, OpenEngine, guarded, source_of
+from engine.api.opened import EngineSetup, OpenEngine, guarded, of_an_engine, source_of
 from engine.api.streaming import StreamingVerbs
 from engine.api.streaming import object_url as _object_url
 from engine.batch import Manifest, Report, run_batch
@@ -29,7 +29,7 @@ from engine.credentials import (
 from engine.errors import LoadRefused, UsageError, WrongLoop
 from engine.events import Emit, silent
 from engine.home import Home
-from engine.options import PLAIN, ObjectOptions
+from engine.options import ObjectOptions
 from engine.planes import DEFAULT_PLANE
 from engine.protocols import CredentialProvider, Lease
 from engine.settings import endpoints_from
@@ -103,10 +103,12 @@ class Engine(StreamingVerbs):
         data_plane: How requests to S3 are made: ``wire`` by our own client, ``aws`` by aioboto3
             (slower; to compare with), or by one that you registered.
 
-    Use it as ``async with Engine(...) as s3``; all its methods may run in any number of tasks of
+    Verbs take ``options`` of their own, which go before those of the engine. Use it as
+    ``async with Engine(...) as s3``; all its methods may run in any number of tasks of
     that event loop.
 
     Raises:
+        UsageError: Settings that cannot be, or do not go together.
         WrongLoop: Used in another event loop or process than it was opened in, or under trio.
     """
 
@@ -137,29 +139,30 @@ class Engine(StreamingVerbs):
         data_plane: str = DEFAULT_PLANE,
     ) -> None:
         self.run_id = secrets.token_hex(4)
+        endpoints = endpoints_from(
+            os.environ,
+            region=region,
+            s3=endpoint_url,
+            sts=sts_endpoint_url,
+            redshift=redshift_endpoint_url,
+            region_mismatch=region_mismatch,
+            addressing_style=addressing_style,
+            dualstack=dualstack,
+            fips=fips,
+            proxy=proxy,
+            expect_continue=expect_continue,
+            ca_bundle=ca_bundle,
+            profile=profile,
+        )
         self._setup = EngineSetup(
             run_id=self.run_id,
             role=role,
             source=source_of(credentials, source, role),
             profile=profile,
-            endpoints=endpoints_from(
-                os.environ,
-                region=region,
-                s3=endpoint_url,
-                sts=sts_endpoint_url,
-                redshift=redshift_endpoint_url,
-                region_mismatch=region_mismatch,
-                addressing_style=addressing_style,
-                dualstack=dualstack,
-                fips=fips,
-                proxy=proxy,
-                expect_continue=expect_continue,
-                ca_bundle=ca_bundle,
-                profile=profile,
-            ),
+            endpoints=endpoints,
             config=config or TransferConfig(),
             retry=retry or RetryPolicy(),
-            options=options or PLAIN,
+            options=of_an_engine(options, endpoints),
             emit=guarded(hook),
             random=random or Random(),
             refuse_long_chain=refuse_long_chain,
@@ -171,68 +174,90 @@ class Engine(StreamingVerbs):
 
     # ---- verbs ----------------------------------------------------------------------------
 
-    async def upload(self, source: Source, url: S3Url | str) -> TransferResult:
+    async def upload(
+        self, source: Source, url: S3Url | str, *, options: ObjectOptions | None = None
+    ) -> TransferResult:
         """One file, or bytes in memory, to one object.
 
         Raises:
             UsageError: The file cannot be read; nothing was sent.
             TransferError: The object was not written; what was there before is unchanged.
+            ObjectExists, ObjectChanged: So too, because the condition of ``options`` did not hold.
             CredentialsError: No usable credentials.
         """
         engine, target = self._ready(), _object_url(url)
+        context = engine.writing(options)
         if isinstance(source, bytes | bytearray | memoryview):
-            return await upload(BytesSource(source), target, engine.context)
+            return await upload(BytesSource(source), target, context)
         async with open_file(Path(source), engine.door) as file:
-            return await upload(file, target, engine.context)
+            return await upload(file, target, context)
 
-    async def download(self, url: S3Url | str, path: str | os.PathLike[str]) -> TransferResult:
+    async def download(
+        self,
+        url: S3Url | str,
+        path: str | os.PathLike[str],
+        *,
+        options: ObjectOptions | None = None,
+    ) -> TransferResult:
         """One object to one file, which appears when it is whole and its checksum is right.
 
         Raises:
             UsageError: ``path`` cannot be written.
             TransferError: ``path`` is as it was before.
+            ObjectArchived, ClientEncrypted: So too; what to do first is in the error.
             CredentialsError: No usable credentials.
         """
-        return await download(_object_url(url), Path(path), self._ready().context)
+        return await download(_object_url(url), Path(path), self._ready().working(options))
 
-    async def run(self, manifest: Manifest) -> Report:
+    async def run(self, manifest: Manifest, *, options: ObjectOptions | None = None) -> Report:
         """Many objects, as the manifest says. One that fails does not stop the others.
 
         Raises:
-            UsageError: The manifest cannot be read.
+            UsageError: The manifest cannot be read, or ``options`` are of one object.
             CredentialsError: No credentials are to be had any more.
         """
-        return await run_batch(manifest, self._ready().context)
+        return await run_batch(manifest, self._ready().moving(manifest, options))
 
-    async def head(self, url: S3Url | str) -> ObjectInfo:
-        """What S3 says of one object. Raises NotFound, AccessDenied."""
-        return await head(_object_url(url), self._ready().context)
+    async def head(self, url: S3Url | str, *, options: ObjectOptions | None = None) -> ObjectInfo:
+        """What S3 says of one object, or of the version of ``options``.
 
-    async def list(self, prefix: S3Url | str) -> AsyncIterator[ObjectInfo]:
+        Raises NotFound, AccessDenied.
+        """
+        return await head(_object_url(url), self._ready().working(options))
+
+    async def list(
+        self, prefix: S3Url | str, *, options: ObjectOptions | None = None
+    ) -> AsyncIterator[ObjectInfo]:
         """All objects whose keys start with the prefix, in S3's order."""
-        async for info in list_objects(S3Url.parse(prefix), self._ready().context):
+        async for info in list_objects(S3Url.parse(prefix), self._ready().working(options)):
             yield info
 
-    async def delete(self, urls: Iterable[S3Url | str]) -> int:
+    async def delete(
+        self, urls: Iterable[S3Url | str], *, options: ObjectOptions | None = None
+    ) -> int:
         """Delete objects of one bucket; returns how many were named. Raises S3Error."""
         targets = [_object_url(url) for url in urls]
         if len({target.bucket for target in targets}) > 1:
             raise UsageError("the objects to delete are in more than one bucket")
         from engine.staging import EngineStage
 
-        await EngineStage(self._ready().context).sweep(targets)
+        await EngineStage(self._ready().working(options)).sweep(targets)
         return len(targets)
 
     @asynccontextmanager
     async def open_read(
-        self, url: S3Url | str, range: ByteRange | None = None
+        self,
+        url: S3Url | str,
+        range: ByteRange | None = None,
+        *,
+        options: ObjectOptions | None = None,
     ) -> AsyncIterator[ObjectReader]:
         """An object as a stream: ``async for piece in reader``. The reader sets the pace.
 
         Raises:
             ChecksumMismatch: At the end of a whole object whose bytes are not what S3 stores.
         """
-        async with open_read(_object_url(url), self._ready().context, range) as reader:
+        async with open_read(_object_url(url), self._ready().working(options), range) as reader:
             yield reader
 
     async def load(
@@ -293,7 +318,7 @@ class Engine(StreamingVerbs):
         lease = await engine.extra_lease(copy_keys_role) if copy_keys_role is not None else None
         return await load(
             request,
-            EngineStage(engine.context),
+            EngineStage(engine.staging()),
             lambda: WireExecutor.connect(target, user=user, password=password, threads=engine.door),
             copy_lease=lease,
             clock=engine.setup.clock,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 import anyio
@@ -15,6 +15,7 @@ import anyio.abc
 import anyio.lowlevel
 
 from engine._wire.sts import StsClient
+from engine.batch import Manifest
 from engine.config import Endpoints, RetryPolicy, TransferConfig
 from engine.credentials import (
     Broker,
@@ -27,10 +28,10 @@ from engine.credentials import (
 from engine.credentials.chain import ChainBuilder
 from engine.credentials.providers.static import StaticProvider
 from engine.credentials.sources import ALIASES
-from engine.errors import UsageError
+from engine.errors import LoadRefused, UsageError
 from engine.events import Emit, Event
 from engine.home import Home
-from engine.options import ObjectOptions
+from engine.options import PLAIN, ObjectOptions
 from engine.planes import DATA_PLANES, open_planes
 from engine.protocols import Clock, CredentialProvider, Lease
 from engine.retry import Retrier
@@ -125,6 +126,57 @@ class OpenEngine:
         for broker in self._running:
             broker.stop()
 
+    def working(self, options: ObjectOptions | None) -> TransferContext:
+        """What a verb works with, under options of its own.
+
+        Raises:
+            UsageError: A customer's key, and no https.
+        """
+        if options is None:
+            options = self.context.options
+        else:
+            options = options.over(self.context.options)
+        _refuse_in_clear(options, self.setup.endpoints)
+        if options is self.context.options:
+            return self.context
+        return replace(self.context, options=options)
+
+    def writing(self, options: ObjectOptions | None) -> TransferContext:
+        """``working`` for one object that is written.
+
+        Raises:
+            UsageError: A version is named.
+        """
+        context = self.working(options)
+        if context.options.version_id is not None:
+            raise UsageError("a version can be read, not written", fix="Leave version_id out")
+        return context
+
+    def moving(self, manifest: Manifest, options: ObjectOptions | None) -> TransferContext:
+        """``working`` for all objects of a manifest.
+
+        Raises:
+            UsageError: A version or an ETag is named, and there may be more than one object.
+        """
+        context = self.working(options)
+        if not manifest.is_one_object:
+            _refuse_single(context.options)
+        return context
+
+    def staging(self) -> TransferContext:
+        """``working`` for files that Redshift is to read.
+
+        Raises:
+            LoadRefused: It could not.
+        """
+        context = self.working(None)
+        if context.options.customer_key is not None:
+            raise LoadRefused(
+                "COPY cannot read objects under a customer's key (SSE-C)",
+                fix="Load with an engine that encrypts by AES256 or aws:kms",
+            )
+        return context
+
     async def extra_lease(self, role: RoleSpec) -> Lease:
         """A lease of another role from the same source, kept as long as the engine is open."""
         async with self._extra_lock:  # to start a broker takes a turn of the loop
@@ -195,6 +247,37 @@ def source_of(
             f"unknown source of credentials: {chosen!r}", fix=f"Known: {', '.join(source_names())}"
         )
     return chosen
+
+
+def of_an_engine(options: ObjectOptions | None, endpoints: Endpoints) -> ObjectOptions:
+    """What all verbs of an engine share.
+
+    Raises:
+        UsageError: A version or an ETag, which are of one object; a customer's key, and no https.
+    """
+    if options is None:
+        return PLAIN
+    _refuse_in_clear(options, endpoints)
+    _refuse_single(options)
+    return options
+
+
+def _refuse_in_clear(options: ObjectOptions, endpoints: Endpoints) -> None:
+    endpoint = endpoints.s3 or ""
+    if options.customer_key is not None and endpoint.lower().startswith("http:"):
+        raise UsageError(
+            "a customer's key goes along with every request, and this endpoint is not https",
+            fix="Use an https endpoint; S3 refuses such a key over http too",
+        )
+
+
+def _refuse_single(options: ObjectOptions) -> None:
+    for name in ("version_id", "if_match"):
+        if getattr(options, name) is not None:
+            raise UsageError(
+                f"{name} names one object, and this may be many",
+                fix="Give it with the verb that moves that object",
+            )
 
 
 def guarded(hook: Emit) -> Emit:

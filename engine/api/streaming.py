@@ -12,8 +12,16 @@ from dataclasses import replace
 
 from engine.api.opened import OpenEngine
 from engine.errors import UsageError
-from engine.options import ObjectOptions
-from engine.transfer import ObjectWriter, StreamSource, TransferContext, open_write, upload_stream
+from engine.options import PLAIN, ObjectOptions
+from engine.transfer import (
+    CopyRules,
+    ObjectWriter,
+    StreamSource,
+    TransferContext,
+    copy,
+    open_write,
+    upload_stream,
+)
 from engine.types import S3Url, TransferResult
 
 
@@ -69,6 +77,44 @@ class StreamingVerbs:
         async with open_write(object_url(url), context, expected_size=expected_size) as writer:
             yield writer
 
+    async def copy(
+        self,
+        source: S3Url | str,
+        target: S3Url | str,
+        *,
+        options: ObjectOptions | None = None,
+        source_options: ObjectOptions | None = None,
+        source_engine: StreamingVerbs | None = None,
+        through: bool = False,
+        keep_tags: bool = True,
+    ) -> TransferResult:
+        """One object to another place in S3. S3 copies it; the bytes do not come by.
+
+        The copy has the source's metadata, content type and tags, and what ``options`` names
+        instead. The storage class and the encryption are those of ``options``, else the bucket's.
+
+        Args:
+            source_options: What S3 wants to hear of the source: version, customer's key, owner.
+            source_engine: An open engine whose credentials read the source, where these may only
+                write the target. The bytes then go through this process.
+            through: Let them go through with these credentials: for a store that does not copy.
+            keep_tags: Without it s3:GetObjectTagging is not needed.
+
+        Raises:
+            AccessDenied: These credentials may not read the source, or not write the target.
+            ObjectChanged: The source was overwritten meanwhile.
+            TransferError: The target was not written; what was there before is unchanged.
+            ChecksumMismatch: The copy is not the source.
+        """
+        rules = CopyRules(
+            through=through,
+            keep_tags=keep_tags,
+            source_options=source_options or PLAIN,
+            source=_source_context(source_engine, source_options),
+        )
+        context = replace(_context(self._ready(), options), copies=rules)
+        return await copy(object_url(source), object_url(target), context)
+
 
 def object_url(url: S3Url | str) -> S3Url:
     """The URL of one object. Raises UsageError where it names a bucket."""
@@ -76,6 +122,12 @@ def object_url(url: S3Url | str) -> S3Url:
     if not parsed.key:
         raise UsageError(f"{parsed} names a bucket, not an object", fix="Add the key")
     return parsed
+
+
+def _source_context(
+    engine: StreamingVerbs | None, options: ObjectOptions | None
+) -> TransferContext | None:
+    return _context(engine._ready(), options) if engine is not None else None
 
 
 def _context(engine: OpenEngine, options: ObjectOptions | None) -> TransferContext:

@@ -23,10 +23,11 @@ _MAX_LINE = 64 * 1024
 
 class _Line(msgspec.Struct, omit_defaults=True):
     op: Operation
-    path: str
     url: str
+    path: str = ""
     size: int | None = None
     etag: str | None = None
+    source: str | None = None
 
 
 def write(entries: Iterable[ManifestEntry], path: Path) -> int:
@@ -80,13 +81,21 @@ class Lines:
             raise UsageError(f"{self._path} line {number} has over {_MAX_LINE} bytes")
         try:
             line = decoder.decode(raw)
-            return ManifestEntry(
-                line.op, Path(line.path), S3Url.parse(line.url), line.size, line.etag
-            )
+            return _entry_of(line)
         except (msgspec.MsgspecError, UsageError) as error:
             raise UsageError(f"{self._path} line {number} is not an entry: {error}") from None
 
 
+def _entry_of(line: _Line) -> ManifestEntry:
+    source = S3Url.parse(line.source) if line.source is not None else None
+    if (line.op == "copy") != (source is not None) or (line.op == "copy") == bool(line.path):
+        raise UsageError(f"{line.op} needs a {'source' if line.op == 'copy' else 'path'}, no other")
+    return ManifestEntry(
+        line.op, Path(line.path), S3Url.parse(line.url), line.size, line.etag, source=source
+    )
+
+
 def _encode(entry: ManifestEntry) -> bytes:
-    line = _Line(entry.operation, str(entry.path), str(entry.url), entry.size, entry.etag)
+    path, source = (str(entry.path), None) if entry.source is None else ("", str(entry.source))
+    line = _Line(entry.operation, str(entry.url), path, entry.size, entry.etag, source)
     return msgspec.json.encode(line) + b"\n"

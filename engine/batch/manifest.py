@@ -15,14 +15,15 @@ from typing import Literal
 from engine.errors import UsageError
 from engine.types import S3Url
 
-Operation = Literal["upload", "download"]
+Operation = Literal["upload", "download", "copy"]
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestEntry:
     """One object to move. ``size`` and ``etag`` are what was seen when it was listed.
 
-    ``problem`` names why the entry cannot be moved; it is reported and nothing is sent.
+    ``problem`` names why the entry cannot be moved; it is reported and nothing is sent. A copy
+    has a ``source`` at S3 and no path.
     """
 
     operation: Operation
@@ -31,15 +32,23 @@ class ManifestEntry:
     size: int | None = None
     etag: str | None = None
     problem: str = ""
+    source: S3Url | None = None
+
+    @property
+    def name(self) -> str:
+        """The other end than ``url``: the file, or what is copied."""
+        return str(self.path) if self.source is None else str(self.source)
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A folder and a prefix; which way is ``operation``."""
+    """A folder and a prefix; which way is ``operation``. A copy has two prefixes: all that is
+    below ``source`` goes below ``prefix``."""
 
     operation: Operation
     folder: Path
     prefix: S3Url
+    source: S3Url | None = None
 
 
 class Manifest:
@@ -58,6 +67,12 @@ class Manifest:
     def download(cls, prefix: S3Url | str, folder: str | os.PathLike[str]) -> Manifest:
         """Every object below ``prefix`` to its relative key below ``folder``."""
         return cls(trees=[Tree("download", Path(folder), S3Url.parse(prefix))])
+
+    @classmethod
+    def copy(cls, source: S3Url | str, target: S3Url | str) -> Manifest:
+        """Every object below the prefix ``source`` to its relative key below ``target``."""
+        tree = Tree("copy", Path(), S3Url.parse(target), S3Url.parse(source))
+        return cls(trees=[tree])
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Manifest:
@@ -83,6 +98,12 @@ class Manifest:
 
         self._check_listed()
         return await save(self.entries, Path(path))
+
+    @property
+    def is_one_object(self) -> bool:
+        """Whether it is known to be one object at most."""
+        entries = self.entries
+        return not self.trees and isinstance(entries, list | tuple) and len(entries) <= 1
 
     def _check_listed(self) -> None:
         if self.trees:

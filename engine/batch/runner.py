@@ -13,6 +13,7 @@ from engine.batch.walk import entries_of
 from engine.errors import CredentialsError, EngineError, TransferError
 from engine.events import ObjectFailed
 from engine.transfer.context import TransferContext
+from engine.transfer.copy import copy
 from engine.transfer.download import download
 from engine.transfer.sources import open_file
 from engine.transfer.upload import upload
@@ -43,7 +44,7 @@ async def run_batch(manifest: Manifest, context: TransferContext) -> Report:
                 scope.cancel()
             except EngineError as error:
                 report.failed.append(Failure(entry, error))
-                context.emit(ObjectFailed(entry.url, str(entry.path), entry.operation, str(error)))
+                context.emit(ObjectFailed(entry.url, entry.name, entry.operation, str(error)))
 
     async with anyio.create_task_group() as tasks:
 
@@ -84,8 +85,10 @@ async def _move(
     entry: ManifestEntry, listed: ObjectInfo | None, context: TransferContext
 ) -> TransferResult:
     if entry.problem:
-        raise TransferError(f"{entry.path}: {entry.problem}")
+        raise TransferError(f"{entry.name}: {entry.problem}")
     if entry.operation == "download":
         return await download(entry.url, entry.path, context, listed)
+    if entry.source is not None:
+        return await copy(entry.source, entry.url, context)
     async with open_file(entry.path, context.door) as source:
         return await upload(source, entry.url, context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from engine.threads import ThreadDoor
 from engine.transfer.context import TransferContext
 from engine.transfer.files import path_under
 from engine.transfer.listing import list_objects
-from engine.types import ObjectInfo
+from engine.types import ObjectInfo, S3Url
 
 # Entries that one trip to a thread brings back.
 _BATCH = 500
@@ -26,6 +27,9 @@ async def entries_of(
     for tree in manifest.trees:
         if tree.operation == "upload":
             async for entry in _in_batches(_walk_folder(tree), context.door):
+                yield entry, None
+        elif tree.source is not None:
+            async for entry in _copies(tree, tree.source, context):
                 yield entry, None
         else:
             async for info in list_objects(tree.prefix, context):
@@ -85,6 +89,35 @@ def _file_entry(tree: Tree, item: os.DirEntry[str]) -> ManifestEntry:
 
 def _problem(tree: Tree, path: Path, problem: str) -> ManifestEntry:
     return ManifestEntry("upload", path, tree.prefix, problem=problem)
+
+
+async def _copies(
+    tree: Tree, source: S3Url, context: TransferContext
+) -> AsyncIterator[ManifestEntry]:
+    """Everything below ``source``, the empty objects that consoles make as folders too.
+
+    Raises:
+        UsageError: The target lies inside of the source: the listing would never end.
+    """
+    rules, target = context.copies, tree.prefix
+    inside = target.bucket == source.bucket and target.key != source.key
+    if inside and target.key.startswith(source.key) and rules.source is None:
+        raise UsageError(
+            f"{target} lies inside of {source}: what is copied would be copied again",
+            fix="Copy to another prefix",
+        )
+    reading = rules.source or replace(context, options=rules.source_options)
+    async for info in list_objects(source, reading):
+        relative = info.url.key[len(source.key) :]
+        if not relative and not target.key:
+            continue
+        try:
+            url, problem = target.join(relative), ""
+        except UsageError as error:
+            url, problem = target, error.headline
+        yield ManifestEntry(
+            "copy", Path(), url, info.size, info.etag, problem=problem, source=info.url
+        )
 
 
 def _entry_of(tree: Tree, info: ObjectInfo) -> ManifestEntry | None:

@@ -186,7 +186,7 @@ class Progress:
         if self.failed > MAX_FAILURE_LINES:
             return
         ends = [event.path, str(event.url)]
-        source, target = ends if event.operation == "upload" else reversed(ends)
+        source, target = reversed(ends) if event.operation == "download" else ends
         self._line(f"failed {source} -> {target}: {event.error}")
 
     def _elsewhere(self, event: BucketElsewhere) -> None:

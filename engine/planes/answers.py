@@ -7,7 +7,7 @@ of S3's codes (``planes.errors``), other planes.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from urllib.parse import urlsplit
 
@@ -48,6 +48,19 @@ def checksum_of(headers: Mapping[str, str]) -> Checksum | None:
     return None
 
 
+def checksum_in(values: Mapping[str, str]) -> Checksum | None:
+    """The checksum in a document (``ChecksumCRC64NVME``), by the rules for the one in a head."""
+    return checksum_of(dict(_as_headers(values)))
+
+
+def _as_headers(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if name == "ChecksumType":
+            yield "x-amz-checksum-type", value
+        elif name.startswith("Checksum"):
+            yield f"x-amz-checksum-{name[len('Checksum') :].lower()}", value
+
+
 def object_info(url: S3Url, headers: Mapping[str, str], size: int) -> ObjectInfo:
     """What the head of a GET says of the object.
 
@@ -65,6 +78,8 @@ def object_info(url: S3Url, headers: Mapping[str, str], size: int) -> ObjectInfo
         last_modified=date_of(headers, "last-modified"),
         version_id=headers.get("x-amz-version-id"),
         metadata={k[len(_META) :]: v for k, v in headers.items() if k.startswith(_META)},
+        headers=headers,
+        storage_class=headers.get("x-amz-storage-class"),
     )
 
 
@@ -184,6 +199,8 @@ def refusal(
     region = document.facts.get("region") or _region_of(headers.get("location", ""))
     if region:
         headers.setdefault("x-amz-bucket-region", region)
+    if "storage_class" in document.facts:
+        headers.setdefault("x-amz-storage-class", document.facts["storage_class"])
     error = s3_error(
         operation,
         url,

@@ -11,9 +11,11 @@ from engine.errors import ProtocolError, S3Error
 from engine.options import PLAIN, ObjectOptions
 from engine.planes.aws_calls import AwsCalls
 from engine.planes.aws_parameters import checksum_field, checksum_in, parameters
+from engine.planes.copies import copied_part, copy_headers, part_copy_headers
 from engine.planes.errors import GONE, s3_error
-from engine.protocols import ChecksumAlgorithm, Clock, ControlPlane, Lease
+from engine.protocols import ChecksumAlgorithm, Clock, ControlPlane, CopySource, Lease
 from engine.types import (
+    ByteRange,
     Checksum,
     ObjectInfo,
     PartReceipt,
@@ -65,6 +67,7 @@ class AwsControlPlane(ControlPlane):
             last_modified=answer.get("LastModified"),
             version_id=answer.get("VersionId"),
             metadata=answer.get("Metadata", {}),
+            headers=answer["ResponseMetadata"]["HTTPHeaders"],
         )
 
     async def head_part(
@@ -172,6 +175,57 @@ class AwsControlPlane(ControlPlane):
             asked["PartNumberMarker"] = following
         raise ProtocolError(f"the list of the parts of {url} does not end")
 
+    async def copy_object(
+        self,
+        source: CopySource,
+        target: S3Url,
+        algorithm: ChecksumAlgorithm | None,
+        *,
+        keep_metadata: bool = True,
+        keep_tags: bool = True,
+        options: ObjectOptions = PLAIN,
+    ) -> PutReceipt:
+        headers = copy_headers(
+            source, options.for_put(), keep_metadata=keep_metadata, keep_tags=keep_tags
+        )
+        asked = {"Key": target.key, "CopySource": _named(source), **parameters(headers)}
+        if algorithm is not None:
+            asked["ChecksumAlgorithm"] = algorithm.name.upper()
+        answer = await self._calls.call("copy_object", target, asked)
+        result = _said(answer, "CopyObjectResult", target)
+        return PutReceipt(result.get("ETag", ""), checksum_in(result), answer.get("VersionId"))
+
+    async def upload_part_copy(
+        self,
+        source: CopySource,
+        target: S3Url,
+        upload_id: UploadId,
+        number: int,
+        range: ByteRange,
+        algorithm: ChecksumAlgorithm | None,
+        *,
+        options: ObjectOptions = PLAIN,
+    ) -> PartReceipt:
+        headers = part_copy_headers(source, range, options.for_part())
+        asked = {
+            "Key": target.key,
+            "UploadId": upload_id,
+            "PartNumber": number,
+            "CopySource": _named(source),
+            **parameters(headers),
+        }
+        answer = await self._calls.call("upload_part_copy", target, asked)
+        result = _said(answer, "CopyPartResult", target)
+        etag, checksum = result.get("ETag", ""), checksum_in(result)
+        return copied_part(number, range, etag, checksum, algorithm)
+
+    async def get_tags(self, url: S3Url, *, options: ObjectOptions = PLAIN) -> Mapping[str, str]:
+        asked = {"Key": url.key, **parameters(options.for_bucket())}
+        if options.version_id is not None:
+            asked["VersionId"] = options.version_id
+        answer = await self._calls.call("get_object_tagging", url, asked)
+        return {tag["Key"]: tag["Value"] for tag in answer.get("TagSet", ())}
+
     async def delete_objects(
         self, urls: Sequence[S3Url], *, options: ObjectOptions = PLAIN
     ) -> None:
@@ -209,6 +263,14 @@ def _said(answer: Mapping[str, Any], field: str, url: S3Url) -> Any:
     if answer.get(field) in (None, ""):
         raise ProtocolError(f"an answer without {field} for {url}", fix="Check the endpoint")
     return answer[field]
+
+
+def _named(source: CopySource) -> dict[str, str]:
+    """As a mapping: botocore would encode a text once more."""
+    found = {"Bucket": source.url.bucket, "Key": source.url.key}
+    if source.options.version_id is not None:
+        found["VersionId"] = source.options.version_id
+    return found
 
 
 def _part_row(part: PartReceipt) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from engine.errors import UsageError
 from engine.types import Checksum
 
 _META = "x-amz-meta-"
+# Not by this table: as text botocore would encode it once more.
+_COPY_SOURCE = "x-amz-copy-source"
 _SSE = "x-amz-server-side-encryption"
 _SOURCE_KEY = "x-amz-copy-source-server-side-encryption-customer-"
 _PARAMETERS = {
@@ -20,12 +22,18 @@ _PARAMETERS = {
     "content-encoding": "ContentEncoding",
     "content-language": "ContentLanguage",
     "content-type": "ContentType",
+    "expires": "Expires",
     "if-match": "IfMatch",
     "if-none-match": "IfNoneMatch",
+    "x-amz-copy-source-if-match": "CopySourceIfMatch",
+    "x-amz-copy-source-range": "CopySourceRange",
     "x-amz-expected-bucket-owner": "ExpectedBucketOwner",
+    "x-amz-metadata-directive": "MetadataDirective",
     "x-amz-request-payer": "RequestPayer",
+    "x-amz-source-expected-bucket-owner": "ExpectedSourceBucketOwner",
     "x-amz-storage-class": "StorageClass",
     "x-amz-tagging": "Tagging",
+    "x-amz-tagging-directive": "TaggingDirective",
     _SSE: "ServerSideEncryption",
     f"{_SSE}-aws-kms-key-id": "SSEKMSKeyId",
     f"{_SSE}-bucket-key-enabled": "BucketKeyEnabled",
@@ -57,7 +65,7 @@ def parameters(headers: Mapping[str, str]) -> dict[str, Any]:
     if metadata:
         found["Metadata"] = metadata
     for name, value in headers.items():
-        if name.startswith(_META):
+        if name.startswith(_META) or name == _COPY_SOURCE:
             continue
         parameter = _PARAMETERS.get(name)
         if parameter is None:

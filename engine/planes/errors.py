@@ -9,7 +9,14 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from engine.clock import http_date
-from engine.errors import AccessDenied, NotFound, ObjectChanged, RedirectRefused, S3Error
+from engine.errors import (
+    AccessDenied,
+    NotFound,
+    ObjectArchived,
+    ObjectChanged,
+    RedirectRefused,
+    S3Error,
+)
 from engine.planes.regions import WRONG_REGION
 from engine.types import S3Url
 
@@ -18,7 +25,8 @@ _FIXES = {
     "or the bucket has another owner than expected; some stores say this of an ended session too",
     "ExpiredToken": "The session ended before it was renewed",
     "InvalidAccessKeyId": "AWS does not know this key: was the session token left out?",
-    "InvalidObjectState": "The object is archived: restore it first",
+    "InvalidObjectState": "Restore it first (RestoreObject), and copy it when that is done; "
+    "this may take hours",
     "NoSuchBucket": "Check the bucket's name and the endpoint",
     "NoSuchUpload": "The upload was completed or aborted by somebody else",
     "RequestTimeTooSkewed": "Set the clock of this machine",
@@ -81,6 +89,8 @@ def s3_error(
         kind, code = AccessDenied, "AccessDenied"
     elif code in _NOT_FOUND:
         kind = NotFound
+    elif code == "InvalidObjectState":
+        kind = ObjectArchived
     elif status == 412 and operation.startswith(("get", "head")):
         kind = ObjectChanged
     return kind(
@@ -92,6 +102,7 @@ def s3_error(
         fix=_fix(code, region),
         request_id=request_id,
         bucket_region=region,
+        storage_class=headers.get("x-amz-storage-class"),
     )
 
 
@@ -119,6 +130,8 @@ def _fix(code: str, region: str | None) -> str:
 def _headline(operation: str, url: S3Url, kind: type[S3Error], code: str, message: str) -> str:
     if kind is ObjectChanged:
         return f"{url} was overwritten while it was read"
+    if kind is ObjectArchived:
+        return f"{url} is archived and cannot be read as it is"
     # AWS's sentence helps a person; without one the code has to do.
     said = f": {message}" if message else ""
     return f"{operation} of {url} failed with {code}{said}"

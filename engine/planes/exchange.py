@@ -27,6 +27,7 @@ from engine.events import Emit, silent
 from engine.options import ObjectOptions
 from engine.planes.answers import date_of, refusal
 from engine.planes.errors import advise_on_checksums
+from engine.planes.expectations import Expectations
 from engine.planes.lease_rules import judge
 from engine.planes.regions import WRONG_REGION, BucketRegions
 from engine.protocols import Clock, Lease
@@ -56,7 +57,7 @@ class Call:
     method: str
     target: Target
     query: str = ""
-    signed: dict[str, str] = field(default_factory=dict)
+    signed: dict[str, str] = field(default_factory=dict, repr=False)  # a customer's key, too
     plain: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
     credentials: Credentials | None = None
@@ -100,6 +101,7 @@ class Exchanges:
         self._user_agent = user_agent
         self._signers: dict[str, Signer] = {}
         self.regions = BucketRegions(endpoints, emit)
+        self.expectations = Expectations(endpoints)
         connector = Connector(endpoints.timeouts, threads, endpoints.ca_bundle, endpoints.proxies)
         self.pool = ConnectionPool(connector, clock, max_connections=max_connections)
 
@@ -168,6 +170,26 @@ class Exchanges:
         target = f"{call.target.path}?{call.query}" if call.query else call.target.path
         return build_request(call.method, target, headers)
 
+    async def head_first(self, call: Call, connection: Connection, length: int) -> bytes:
+        """The head of a request with a body of ``length`` bytes; empty where it has been sent, and
+        the server has not refused the body.
+
+        Raises:
+            EarlyAnswer: The server has answered: the body is not wanted.
+        """
+        plain = {**call.plain, "content-length": str(length)}
+        plain.pop("expect", None)  # of an earlier connection
+        call.plain = plain
+        origin, fresh = call.target.origin, connection.exchanges == 1
+        if not self.expectations.pays(call.url.bucket, origin, length, fresh=fresh):
+            return await self.signed_head(call)
+        plain["expect"] = "100-continue"
+        connection.begin_send(memoryview(b""), await self.signed_head(call))
+        await connection.sent()
+        if not await connection.permitted(self.endpoints.timeouts.expect):
+            self.expectations.deaf(origin)
+        return b""
+
     async def small(
         self,
         call: Call,
@@ -219,11 +241,13 @@ class Exchanges:
 
     def worked(self, call: Call) -> None:
         """Tell the lease that S3 took a request signed with this set."""
+        self.expectations.heard(call.url.bucket, 200)
         if call.credentials is not None:
             self.lease.report_worked(call.credentials)
 
     async def refused(self, call: Call, response: Response) -> EngineError:
         """The error for an answer that is not the success that was asked for."""
+        self.expectations.heard(call.url.bucket, response.head.status)
         try:
             body = await response.read_small()
         except (ProtocolError, ConnectionFailed):
@@ -242,6 +266,9 @@ class Exchanges:
             date = date_of(headers, "date")
             if error.s3_code == "RequestTimeTooSkewed" and date is not None:
                 self._clock.learn(date)
+            if error.status == 417 and "expect" in call.plain:
+                self.expectations.deaf(call.target.origin)
+                error.again = "plain"
             region = error.facts.get("bucket_region")
             if error.s3_code in WRONG_REGION and region is not None:
                 if self.regions.follow(call.url.bucket, call.target.region, str(region)):

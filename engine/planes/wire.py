@@ -253,10 +253,9 @@ class WirePlane(DataPlane):
                 }
             elif held is None and length <= len(buffers[0]):
                 await self._threads.run(_read, source, offset, buffers[0][:length], watched)
-            call.plain = {"content-length": str(length)}
 
             async def send(connection: Connection) -> None:
-                head = await self.exchanges.signed_head(call)
+                head = await self.exchanges.head_first(call, connection, length)
                 if held is not None:
                     connection.begin_send(held, head)
                     await connection.sent()
@@ -271,8 +270,10 @@ class WirePlane(DataPlane):
 
             # Waiting for a renewal here and not in ``send`` keeps connections fresh.
             await self.exchanges.ready(call)
+            # A write under a condition may only be repeated by who knows that it is a repetition.
+            repeatable = call.signed.keys().isdisjoint(("if-match", "if-none-match"))
             async with self._pool.request(
-                call.target.origin, "PUT", send, repeatable=True
+                call.target.origin, "PUT", send, repeatable=repeatable
             ) as response:
                 if response.head.status != 200:
                     raise await self.exchanges.refused(call, response)

@@ -1,14 +1,14 @@
 """S3's control verbs over our own HTTP client: list, head, create, complete, abort, delete.
 
 What lives here: one verb a method, its request and its answer. What must not: a second try
-(``engine.retry``), bytes of objects (``wire.py``).
+(``engine.retry``), bytes of objects (``wire.py``), how a copy is asked for (``wire_copies.py``).
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import final
 from urllib.parse import unquote_plus
@@ -26,14 +26,24 @@ from engine.config import Endpoints
 from engine.errors import ProtocolError, S3Error
 from engine.events import Emit, silent
 from engine.options import PLAIN, ObjectOptions
-from engine.planes.answers import checksum_of, object_info, stored_part
+from engine.planes.answers import checksum_in, object_info, stored_part
+from engine.planes.copies import copy_headers, part_copy_headers
 from engine.planes.errors import GONE, NO_CHECKSUM, s3_error
 from engine.planes.exchange import CHECKSUM_MODE, Answer, Call, Exchanges, version_query
 from engine.planes.lease_rules import is_near_expiry
 from engine.planes.wire import WirePlane
-from engine.protocols import ChecksumAlgorithm, Clock, ControlPlane, DataPlane, Lease
+from engine.planes.wire_copies import WireCopies
+from engine.protocols import (
+    ChecksumAlgorithm,
+    Clock,
+    ControlPlane,
+    CopySource,
+    DataPlane,
+    Lease,
+)
 from engine.threads import ThreadDoor
 from engine.types import (
+    ByteRange,
     Checksum,
     MiB,
     ObjectInfo,
@@ -80,6 +90,7 @@ class WireControlPlane(ControlPlane):
                 endpoints, lease, clock=clock, threads=threads, user_agent=user_agent, emit=emit
             )
         self._complete_seconds = endpoints.timeouts.complete
+        self._copies = WireCopies(self._exchanges, self._read_late, self._complete_seconds)
 
     async def head_object(
         self, url: S3Url, *, options: ObjectOptions = PLAIN, checksum: bool = True
@@ -208,7 +219,7 @@ class WireControlPlane(ControlPlane):
         document = await self._read_late(call, answer, "CompleteMultipartUploadResult")
         return PutReceipt(
             document.values.get("ETag", ""),
-            _checksum(document.values),
+            checksum_in(document.values),
             answer.headers.get("x-amz-version-id"),
         )
 
@@ -244,6 +255,43 @@ class WireControlPlane(ControlPlane):
                 return numbers
             marker = following
         raise ProtocolError(f"the list of the parts of {url} does not end")
+
+    async def copy_object(
+        self,
+        source: CopySource,
+        target: S3Url,
+        algorithm: ChecksumAlgorithm | None,
+        *,
+        keep_metadata: bool = True,
+        keep_tags: bool = True,
+        options: ObjectOptions = PLAIN,
+    ) -> PutReceipt:
+        """https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
+        asked = copy_headers(
+            source, options.for_put(), keep_metadata=keep_metadata, keep_tags=keep_tags
+        )
+        return await self._copies.copy_object(target, asked, algorithm)
+
+    async def upload_part_copy(
+        self,
+        source: CopySource,
+        target: S3Url,
+        upload_id: UploadId,
+        number: int,
+        range: ByteRange,
+        algorithm: ChecksumAlgorithm | None,
+        *,
+        options: ObjectOptions = PLAIN,
+    ) -> PartReceipt:
+        """https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPartCopy.html"""
+        asked = part_copy_headers(source, range, options.for_part())
+        return await self._copies.upload_part_copy(
+            target, upload_id, number, range, asked, algorithm
+        )
+
+    async def get_tags(self, url: S3Url, *, options: ObjectOptions = PLAIN) -> Mapping[str, str]:
+        """https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObjectTagging.html"""
+        return await self._copies.get_tags(url, options)
 
     async def delete_objects(
         self, urls: Sequence[S3Url], *, options: ObjectOptions = PLAIN
@@ -329,6 +377,7 @@ def _listed(bucket: str, row: Mapping[str, str], encoded: bool) -> ObjectInfo:
         size=_number(row.get("Size", "")),
         etag=row.get("ETag", ""),
         last_modified=_instant(row.get("LastModified", "")),
+        storage_class=row.get("StorageClass"),
     )
 
 
@@ -347,17 +396,3 @@ def _instant(text: str) -> datetime | None:
         return datetime.fromisoformat(text)
     except ValueError:
         return None
-
-
-def _checksum(values: Mapping[str, str]) -> Checksum | None:
-    """The checksum in a document, by the rules for the one in a head."""
-    headers = dict(_checksum_headers(values))
-    return checksum_of(headers)
-
-
-def _checksum_headers(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for name, value in values.items():
-        if name == "ChecksumType":
-            yield "x-amz-checksum-type", value
-        elif name.startswith("Checksum"):
-            yield f"x-amz-checksum-{name[len('Checksum') :].lower()}", value

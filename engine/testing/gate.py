@@ -23,7 +23,7 @@ import aiohttp
 from aiohttp import web
 
 from engine.errors import EngineError, UsageError
-from engine.testing import gate_s3, gate_s3_multipart, gate_sts
+from engine.testing import gate_copy, gate_s3, gate_s3_multipart, gate_sts
 from engine.testing.faults import FaultPlan
 from engine.testing.gate_answer import Answer, Dropped, drop, send
 from engine.testing.gate_direct import MotoClient
@@ -45,10 +45,10 @@ _HANDLERS: dict[str, _Handler] = {
     "GetObject": gate_s3.get_or_head,
     "HeadObject": gate_s3.get_or_head,
     "PutObject": gate_s3.put_object,
-    "CopyObject": gate_s3.copy_object,
+    "CopyObject": gate_copy.copy_object,
     "CreateMultipartUpload": gate_s3_multipart.create,
     "UploadPart": gate_s3_multipart.upload_part,
-    "UploadPartCopy": gate_s3_multipart.copy_part,
+    "UploadPartCopy": gate_copy.copy_part,
     "CompleteMultipartUpload": gate_s3_multipart.complete,
     "AbortMultipartUpload": gate_s3_multipart.abort,
     "ListParts": gate_s3_multipart.list_parts,
@@ -153,6 +153,7 @@ class Gate(Scene):
         self.accounts.clear()
         self._store.uploads.clear()
         self._store.checksums.clear()
+        self._store.customer_keys.clear()
         self.clock_offset = 0.0
         self.bandwidth = None
         self.expired_as = "ExpiredToken"
@@ -228,7 +229,10 @@ class Gate(Scene):
                 return gate_sts.refusal(exchange, error)
         try:
             await gate_s3.begin(exchange, self._store)
+            self._store.customer_keys.check(exchange)
             handler = _HANDLERS.get(exchange.action, gate_s3.plain)
-            return await handler(exchange, self._store)
+            answer = await handler(exchange, self._store)
+            self._store.customer_keys.note(exchange, answer)
+            return answer
         except AwsError as error:
             return gate_s3.refusal(exchange, error)

@@ -48,6 +48,10 @@ _KNOWN: Mapping[str, tuple[int, str]] = {
     "NoSuchUpload": (404, "The specified multipart upload does not exist."),
     "NotImplemented": (501, "A header you provided implies functionality not implemented"),
     "PackedPolicyTooLarge": (400, "The total packed size of the session policies is too large."),
+    "PreconditionFailed": (
+        412,
+        "At least one of the pre-conditions you specified did not hold",
+    ),
     "RegionDisabledException": (403, "STS is not activated in this region for this account."),
     "RequestTimeTooSkewed": (
         403,

@@ -20,6 +20,7 @@ from engine.testing.faults import Fault, FaultPlan
 from engine.testing.gate_answer import Answer, drop
 from engine.testing.gate_auth import authenticate_s3, refuse_ended_s3
 from engine.testing.gate_body import Body, BodyReader, declared_algorithm
+from engine.testing.gate_customer_key import CustomerKeys
 from engine.testing.gate_errors import AwsError, BareError, s3_document
 from engine.testing.gate_exchange import Exchange
 from engine.testing.gate_forward import Forwarder, answer_headers
@@ -53,6 +54,7 @@ class Store:
     region: str | None
     uploads: Uploads = field(default_factory=Uploads)
     checksums: dict[tuple[str, str], checksum.StoredChecksum] = field(default_factory=dict)
+    customer_keys: CustomerKeys = field(default_factory=CustomerKeys)
     expired_as: str = "ExpiredToken"
     part_sums: PartSums = "composite"
     refuses_checksums: str = ""
@@ -277,21 +279,6 @@ async def put_object(exchange: Exchange, store: Store) -> Answer:
         )
         store.remember(exchange.bucket, exchange.key, stored)
         answer.headers.update(stored.headers)
-    return answer
-
-
-async def copy_object(exchange: Exchange, store: Store) -> Answer:
-    """CopyObject: a checksum of the whole source is also one of the copy."""
-    body = await read_body(exchange, store)
-    body.close()
-    answer = await store.forward(exchange)
-    source = unquote(exchange.request.headers["X-Amz-Copy-Source"].partition("?")[0])
-    bucket, _, key = source.removeprefix("/").partition("/")
-    stored = store.checksums.get((bucket, key))
-    etag = etag_in(answer)
-    if etag and stored is not None and stored.kind == checksum.FULL_OBJECT:
-        copied = checksum.StoredChecksum(stored.algorithm, stored.value, stored.kind, etag)
-        store.remember(exchange.bucket, exchange.key, copied)
     return answer
 
 

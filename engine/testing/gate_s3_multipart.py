@@ -12,6 +12,7 @@ from xml.sax.saxutils import escape
 from engine.testing import gate_checksum as checksum
 from engine.testing.gate_answer import Answer
 from engine.testing.gate_body import declared_algorithm
+from engine.testing.gate_errors import AwsError
 from engine.testing.gate_exchange import Exchange
 from engine.testing.gate_multipart import (
     Part,
@@ -58,34 +59,6 @@ async def upload_part(exchange: Exchange, store: Store) -> Answer:
     return answer
 
 
-async def copy_part(exchange: Exchange, store: Store) -> Answer:
-    """UploadPartCopy: the bytes never came by, so they are read back to know their checksum."""
-    upload = _upload(exchange, store)
-    number = exchange.part_number
-    upload.check_part(number, upload.declared)
-    (await read_body(exchange, store)).close()
-    answer = await store.forward(exchange)
-    etag = etag_in(answer)
-    if not etag or number is None:
-        return answer
-    headers = exchange.request.headers
-    source = headers["X-Amz-Copy-Source"].removeprefix("/")
-    part = headers.get("X-Amz-Copy-Source-Range")
-    upstream = await store.forwarder.send(
-        "GET", f"/{source}", {"Range": part} if part is not None else {}
-    )
-    digest, size = checksum.new_digest(upload.algorithm), 0
-    async for data in upstream.content.iter_any():
-        digest.update(data)
-        size += len(data)
-    told = (upload.algorithm, checksum.encode(digest.digest()))
-    upload.parts[number] = Part(size, etag, digest.digest(), told)
-    name = f"Checksum{upload.algorithm.upper()}"
-    value = f"<{name}>{told[1]}</{name}></CopyPartResult>"
-    answer.body = _data(answer).replace(b"</CopyPartResult>", value.encode())
-    return answer
-
-
 async def complete(exchange: Exchange, store: Store) -> Answer:
     """CompleteMultipartUpload."""
     upload = _upload(exchange, store)
@@ -97,6 +70,7 @@ async def complete(exchange: Exchange, store: Store) -> Answer:
     finally:
         body.close()
     found = upload.complete(named, headers)
+    await _check_if_match(exchange, store)
     answer = await store.forward(exchange, document=complete_document(named))
     etag = etag_in(answer)
     if not etag:
@@ -111,6 +85,25 @@ async def complete(exchange: Exchange, store: Store) -> Answer:
     )
     answer.body = _data(answer).replace(b"</CompleteMultipartUploadResult>", added.encode())
     return answer
+
+
+async def _check_if_match(exchange: Exchange, store: Store) -> None:
+    """moto knows this condition at PutObject only."""
+    wanted = exchange.request.headers.get("If-Match")
+    if wanted is None:
+        return
+    path = exchange.request.raw_path.partition("?")[0]
+    head = await store.forwarder.send("HEAD", path, {})
+    head.release()
+    if head.status == 404:
+        raise AwsError("NoSuchKey", "The specified key does not exist.", status=404)
+    if head.headers.get("ETag", "").strip('"') != wanted.strip('"'):
+        raise AwsError(
+            "PreconditionFailed",
+            "At least one of the pre-conditions you specified did not hold",
+            status=412,
+            Condition="If-Match",
+        )
 
 
 async def abort(exchange: Exchange, store: Store) -> Answer:

@@ -4,7 +4,8 @@ Knows a data plane, a control plane and a lease only as protocols. Read ``upload
 ``download.py`` first; ``parts.py`` has S3's limits.
 """
 
-from engine.transfer.context import TransferContext
+from engine.transfer.context import CopyRules, TransferContext
+from engine.transfer.copy import copy
 from engine.transfer.download import download, head
 from engine.transfer.limiter import Limiter
 from engine.transfer.listing import list_objects
@@ -17,6 +18,7 @@ from engine.transfer.upload import upload
 
 __all__ = [
     "BytesSource",
+    "CopyRules",
     "FileSource",
     "Limiter",
     "ObjectReader",
@@ -25,6 +27,7 @@ __all__ = [
     "PartPlan",
     "StreamSource",
     "TransferContext",
+    "copy",
     "download",
     "head",
     "list_objects",

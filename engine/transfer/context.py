@@ -14,6 +14,24 @@ from engine.transfer.limiter import Limiter
 
 
 @dataclass(frozen=True, slots=True)
+class CopyRules:
+    """How objects are copied from S3 to S3.
+
+    Attributes:
+        through: Fetch and send the bytes, instead of having S3 copy them.
+        keep_tags: The copy gets the tags of the source.
+        source_options: What S3 wants to hear of the source.
+        source: Reads the source, where that takes other credentials than writing the target;
+            the bytes go through then.
+    """
+
+    through: bool = False
+    keep_tags: bool = True
+    source_options: ObjectOptions = PLAIN
+    source: TransferContext | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TransferContext:
     """Shared by all transfers of one engine and one lease."""
 
@@ -27,6 +45,7 @@ class TransferContext:
     emit: Emit
     lease: Lease | None = None
     options: ObjectOptions = PLAIN
+    copies: CopyRules = CopyRules()
 
 
 def uncounted(context: TransferContext) -> TransferContext:

@@ -17,8 +17,10 @@ from engine.transfer.checksums import CHECKSUMS, NONE, chosen
 from engine.transfer.context import TransferContext, uncounted
 from engine.transfer.files import partial_file, publish, write_file
 from engine.transfer.parts import Part, PartPlan, plan_ranges, plan_ranges_of_parts
+from engine.transfer.readable import check_readable
 from engine.transfer.sinks import FileSink, MemorySink
 from engine.transfer.sources import SMALL_FILE, FileSource
+from engine.transfer.stored_as import mtime_of
 from engine.transfer.stored_parts import part_sizes
 from engine.transfer.verify import SumSpan, Verifier, verifiable
 from engine.transfer.workers import run_parts
@@ -39,6 +41,7 @@ async def download(
         TransferError: ``target`` is as it was before.
         ObjectChanged: The object was overwritten meanwhile.
         ChecksumMismatch: The bytes are not those that S3 has a checksum of.
+        ClientEncrypted, ObjectArchived: They are not to be had, or not as they were meant.
     """
     started = context.clock.monotonic()
     info = listed or await head(url, context)
@@ -46,6 +49,7 @@ async def download(
     if plan.multipart and info.checksum is None and listed is not None:
         info = await head(url, context)  # a listing has no checksum, and a range neither
         plan = plan_ranges(info.size, context.config)
+    check_readable(info, context.options)
     if listed is not None and info.size <= SMALL_FILE and not plan.multipart:
         info, verified = await _small(info, target, plan, context)
     else:
@@ -61,7 +65,12 @@ async def download(
         checksum=info.checksum,
         verified=verified,
         seconds=seconds,
+        version_id=info.version_id,
     )
+
+
+def _mtime(info: ObjectInfo, context: TransferContext) -> int | None:
+    return mtime_of(info) if context.options.preserve_mtime else None
 
 
 async def head(url: S3Url, context: TransferContext) -> ObjectInfo:
@@ -116,7 +125,7 @@ async def _small(
         return algorithm.update(sink.memory[offset : offset + length])
 
     info, verified = await _fetch_and_verify(info, sink, plan, context, sum_span)
-    await write_file(target, sink.data, context.door)
+    await write_file(target, sink.data, context.door, _mtime(info, context))
     return info, verified
 
 
@@ -130,7 +139,7 @@ async def _into_file(
 
         sink = FileSink(partial.descriptor)
         info, verified = await _fetch_and_verify(info, sink, plan, context, sum_span)
-        await publish(partial, context.door)
+        await publish(partial, context.door, _mtime(info, context))
     return info, verified
 
 
@@ -184,6 +193,7 @@ async def _fetch(
             raise ObjectChanged(
                 f"{info.url} was overwritten while it was read", s3_code="Changed", status=200
             )
+        check_readable(receipt.object, context.options)
         return (receipt.crc or 0,), receipt.object
 
     async def get(part: Part) -> RangeReceipt:

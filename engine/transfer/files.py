@@ -10,6 +10,7 @@ import errno
 import os
 import secrets
 import stat
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -59,32 +60,38 @@ async def partial_file(target: Path, size: int, door: ThreadDoor) -> AsyncIterat
                 await door.run(_discard, partial)
 
 
-async def publish(partial: PartialFile, door: ThreadDoor) -> None:
-    """Give the file its name, durably: bytes first, then the name, then the folder."""
-    await door.run(_publish, partial)
+async def publish(partial: PartialFile, door: ThreadDoor, mtime_ns: int | None = None) -> None:
+    """Give the file its name, durably: bytes first, then the name, then the folder.
+
+    Args:
+        mtime_ns: When it was last modified, where that is not now.
+    """
+    await door.run(_publish, partial, mtime_ns)
 
 
-async def write_file(target: Path, data: bytes | bytearray, door: ThreadDoor) -> None:
+async def write_file(
+    target: Path, data: bytes | bytearray, door: ThreadDoor, mtime_ns: int | None = None
+) -> None:
     """A whole file in one trip to a thread, as durable as ``partial_file`` and ``publish``.
 
     Raises:
         UsageError, TransferError: As ``partial_file``.
     """
     try:
-        await door.run(_write_file, target, data)
+        await door.run(_write_file, target, data, mtime_ns)
     except OSError as error:
         raise _local_error(target, error) from None
     except ValueError as error:
         raise UsageError(f"cannot write {str(target)!r}: {error}") from None
 
 
-def _write_file(target: Path, data: bytes | bytearray) -> None:
+def _write_file(target: Path, data: bytes | bytearray, mtime_ns: int | None) -> None:
     partial = _open_partial(target, 0)
     try:
         view, done = memoryview(data), 0
         while done < len(view):
             done += os.write(partial.descriptor, view[done:])
-        _publish(partial)
+        _publish(partial, mtime_ns)
     except BaseException:
         if not partial.published:
             _discard(partial)
@@ -196,8 +203,10 @@ def _discard(partial: PartialFile) -> None:
             os.unlink(partial.temporary)
 
 
-def _publish(partial: PartialFile) -> None:
+def _publish(partial: PartialFile, mtime_ns: int | None) -> None:
     """In a thread, and in one trip: a trip costs more than the system calls of a small file."""
+    if mtime_ns is not None:
+        os.utime(partial.descriptor, ns=(time.time_ns(), mtime_ns))
     os.fsync(partial.descriptor)
     os.replace(partial.temporary, partial.target)
     partial.published = True

@@ -19,6 +19,7 @@ from engine.transfer.checksums import CHECKSUMS, chosen
 from engine.transfer.context import TransferContext
 from engine.transfer.download import fetch_range, head
 from engine.transfer.parts import Part
+from engine.transfer.readable import check_readable
 from engine.transfer.sinks import MemorySink
 from engine.types import ByteRange, Checksum, MiB, ObjectInfo, S3Url
 
@@ -87,6 +88,7 @@ async def open_read(
     iteration then raises ChecksumMismatch instead of ending.
     """
     info = await head(url, context)
+    check_readable(info, context.options)
     span = range or (ByteRange(0, info.size) if info.size else None)
     stored = info.checksum
     verifiable = (

@@ -54,6 +54,7 @@ class FileSource(ByteSource):
             raise UsageError(f"not a regular file: {path}")
         self._fingerprint = Fingerprint.of(status)
         self.size = status.st_size
+        self.mtime_ns = status.st_mtime_ns
 
     def read_into(self, offset: int, view: memoryview) -> None:
         done = 0
@@ -119,7 +120,7 @@ def _open(path: Path) -> FileSource | BytesSource:
         data = bytearray(source.size)
         source.read_into(0, memoryview(data))
         source.check_unchanged()
-        return BytesSource(data, source.name)
+        return BytesSource(data, source.name, source.mtime_ns)
 
 
 def _close(source: ByteSource) -> None:
@@ -131,7 +132,13 @@ def _close(source: ByteSource) -> None:
 class BytesSource(ByteSource):
     """Bytes in memory."""
 
-    def __init__(self, data: bytes | bytearray | memoryview, name: str = "<bytes>") -> None:
+    def __init__(
+        self,
+        data: bytes | bytearray | memoryview,
+        name: str = "<bytes>",
+        mtime_ns: int | None = None,
+    ) -> None:
+        self.mtime_ns = mtime_ns
         self.memory: memoryview = memoryview(data).cast("B")
         self.size = len(self.memory)
         self.name = name

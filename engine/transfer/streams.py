@@ -23,6 +23,7 @@ import anyio.abc
 
 from engine.errors import TransferError, UsageError
 from engine.events import BytesMoved, ObjectDone, PartDone
+from engine.protocols import ChecksumAlgorithm
 from engine.transfer.checksums import chosen
 from engine.transfer.context import TransferContext
 from engine.transfer.parts import Part, growing_part_sizes, raised_part_size
@@ -197,7 +198,12 @@ class ObjectWriter:
 
     async def _send_part(self, part: Part, body: bytearray, weight: int) -> None:
         try:
-            self._receipts.append(await self._sent_part(part, BytesSource(body)))
+            assert self._upload_id is not None
+            self._receipts.append(
+                await send_body(
+                    body, self._url, self._upload_id, part, self._algorithm, self._context
+                )
+            )
         except Exception as error:
             self._failed = self._failed or error
             if self.on_failure is not None:
@@ -207,28 +213,6 @@ class ObjectWriter:
         finally:
             self._context.limiter.streams.release(weight)
             self._under_way.release()
-
-    async def _sent_part(self, part: Part, source: BytesSource) -> PartReceipt:
-        context, upload_id = self._context, self._upload_id
-        assert upload_id is not None
-
-        async def send() -> PartReceipt:
-            async with context.limiter.slot(big=True, size=part.length):
-                return await context.data.upload_part(
-                    self._url,
-                    upload_id,
-                    part.number,
-                    source,
-                    0,
-                    part.length,
-                    self._algorithm,
-                    options=context.options,
-                )
-
-        receipt, attempts = await context.retrier.run("upload part", self._url, send)
-        context.emit(PartDone(self._url, part.range, attempts))
-        context.emit(BytesMoved(self._url, part.length))
-        return replace(receipt, offset=part.offset)
 
     async def close(self) -> None:
         """No more bytes: send the rest, unless one request is enough for all."""
@@ -319,6 +303,36 @@ async def open_write(
     except BaseException as error:
         await writer.abandon(error)
         raise
+
+
+async def send_body(
+    body: bytearray,
+    url: S3Url,
+    upload_id: UploadId,
+    part: Part,
+    algorithm: ChecksumAlgorithm | None,
+    context: TransferContext,
+) -> PartReceipt:
+    """One part whose bytes are in memory, sent again from there where it fails."""
+    source = BytesSource(body)
+
+    async def send() -> PartReceipt:
+        async with context.limiter.slot(big=True, size=part.length):
+            return await context.data.upload_part(
+                url,
+                upload_id,
+                part.number,
+                source,
+                0,
+                part.length,
+                algorithm,
+                options=context.options,
+            )
+
+    receipt, attempts = await context.retrier.run("upload part", url, send)
+    context.emit(PartDone(url, part.range, attempts))
+    context.emit(BytesMoved(url, part.length))
+    return replace(receipt, offset=part.offset)
 
 
 def _first_size(expected_size: int | None, context: TransferContext) -> int:

@@ -7,6 +7,7 @@ Nothing of an upload is visible before the last answer, and nothing of it stays 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from hashlib import md5
 
@@ -22,12 +23,27 @@ from engine.errors import (
     TransferError,
 )
 from engine.events import BytesMoved, ObjectDone, PartDone, UploadLeft
+from engine.options import PLAIN
 from engine.protocols import ByteSource, ChecksumAlgorithm
 from engine.transfer.checksums import NONE, chosen
-from engine.transfer.context import TransferContext
+from engine.transfer.conditional import (
+    ConditionalWrite,
+    same_bytes,
+    upload_until_no_conflict,
+)
+from engine.transfer.context import TransferContext, uncounted
 from engine.transfer.parts import Part, PartPlan, plan_parts
+from engine.transfer.stored_as import options_for
 from engine.transfer.workers import run_parts
-from engine.types import Checksum, PartReceipt, PutReceipt, S3Url, TransferResult, UploadId
+from engine.types import (
+    Checksum,
+    ObjectInfo,
+    PartReceipt,
+    PutReceipt,
+    S3Url,
+    TransferResult,
+    UploadId,
+)
 
 # Seconds for aborting an upload after a failure or a cancellation, renewal of an expired lease
 # included.
@@ -42,12 +58,20 @@ async def upload(source: ByteSource, url: S3Url, context: TransferContext) -> Tr
 
     Raises:
         TransferError: The object was not written; an object that was there before is unchanged.
+        ObjectExists, ObjectChanged: The condition of ``context.options`` does not hold.
     """
     started = context.clock.monotonic()
     algorithm = chosen(context.config.checksum)
     plan = plan_parts(source.size, context.config)
+    if context.options is not PLAIN:
+        options = await options_for(source, context.options, context.door)
+        context = replace(context, options=options)
     if plan.multipart:
-        receipt = await _upload_in_parts(source, url, plan, algorithm, context)
+        receipt = await upload_until_no_conflict(
+            lambda number: _upload_in_parts(
+                source, url, plan, algorithm, context if number == 1 else uncounted(context)
+            )
+        )
     else:
         receipt = await put_whole(source, url, algorithm, context)
     seconds = context.clock.monotonic() - started
@@ -64,6 +88,7 @@ async def upload(source: ByteSource, url: S3Url, context: TransferContext) -> Tr
         and receipt.checksum is not None
         and receipt.checksum.full_object,
         seconds=seconds,
+        version_id=receipt.version_id,
     )
 
 
@@ -72,9 +97,19 @@ async def put_whole(
 ) -> PutReceipt:
     """The source by one request."""
 
+    async def is_ours(info: ObjectInfo) -> bool:
+        return await context.door.run(same_bytes, source, info)
+
+    write = ConditionalWrite(url, context, is_ours)
+
     async def put() -> PutReceipt:
-        async with context.limiter.slot(big=False, size=source.size):
-            return await context.data.put_object(url, source, algorithm, options=context.options)
+        try:
+            async with context.limiter.slot(big=False, size=source.size):
+                return await context.data.put_object(
+                    url, source, algorithm, options=context.options
+                )
+        except EngineError as error:
+            return await write.settle(error)
 
     receipt, attempts = await context.retrier.run("put object", url, put)
     context.emit(PartDone(url, None, attempts))
@@ -162,6 +197,11 @@ async def complete_upload(
     checksum = _whole_checksum(receipts, algorithm) if algorithm is not None else None
     tries = 0
 
+    async def is_ours(info: ObjectInfo) -> bool:
+        return _is_of(info, checksum, receipts)
+
+    write = ConditionalWrite(url, context, is_ours, in_parts=True)
+
     async def complete() -> PutReceipt:
         nonlocal tries
         tries += 1
@@ -173,7 +213,9 @@ async def complete_upload(
             # The answer to an earlier try was lost, and that try had worked.
             if tries > 1 and error.s3_code == "NoSuchUpload":
                 return await _settle(url, checksum, receipts, error, context)
-            raise
+            return await write.settle(error)
+        except EngineError as error:
+            return await write.settle(error)
 
     receipt, _ = await context.retrier.run("complete multipart upload", url, complete)
     if not receipt.etag.strip('"'):
@@ -232,15 +274,24 @@ async def _settle(
     info = await context.control.head_object(
         url, options=context.options, checksum=context.config.checksum != NONE
     )
-    comparable = checksum is not None and info.checksum is not None and info.checksum.full_object
-    same = info.checksum == checksum if comparable else info.etag == _etag_of(receipts)
-    if info.size == sum(part.size for part in receipts) and same:
+    if _is_of(info, checksum, receipts):
         return PutReceipt(info.etag, info.checksum, info.version_id)
     raise error
 
 
+def _is_of(info: ObjectInfo, checksum: Checksum | None, receipts: Sequence[PartReceipt]) -> bool:
+    """Whether the object is the one of these parts."""
+    comparable = checksum is not None and info.checksum is not None and info.checksum.full_object
+    same = info.checksum == checksum if comparable else info.etag == _etag_of(receipts)
+    return same and info.size == sum(part.size for part in receipts)
+
+
 def _etag_of(receipts: Sequence[PartReceipt]) -> str | None:
-    """The ETag of a multipart object: MD5 of its parts' MD5s. None where theirs are none."""
+    """The ETag of a multipart object: MD5 of its parts' MD5s. None where theirs are none.
+
+    Under KMS or a customer's key they are none and may look like some: the object's ETag is then
+    another, and an object without a checksum cannot be told from somebody else's.
+    """
     try:
         digests = b"".join(bytes.fromhex(part.etag.strip('"')) for part in receipts)
     except ValueError:

@@ -30,6 +30,7 @@ class Server:
         keeps_sums: It stores our checksums and says them back.
         says_sum_at_complete: Its answer to CompleteMultipartUpload has the checksum.
         empty_complete: Its answer to CompleteMultipartUpload has an empty ETag.
+        retags: A copy can have other tags than its source.
         ca_bundle: File of the certificate to trust, where it speaks TLS.
     """
 
@@ -39,6 +40,7 @@ class Server:
     keeps_sums: bool = True
     says_sum_at_complete: bool = True
     empty_complete: bool = False
+    retags: bool = True
     ca_bundle: str | None = None
     region: str = REGION
 
@@ -76,7 +78,8 @@ def moto_in_auth_mode() -> Iterator[Server]:
 
 
 def radosgw_server(radosgw: Radosgw, *, tls: bool) -> Server:
-    """Ceph's gateway: it ignores checksums, and leaves the ETag of Complete empty."""
+    """Ceph's gateway: it ignores checksums, and leaves the ETag of Complete empty; it does
+    not listen to what is said of the tags of a copy."""
     owner = radosgw.owner
     keys = Credentials(owner.access_key_id, owner.secret_access_key)
     return Server(
@@ -84,5 +87,6 @@ def radosgw_server(radosgw: Radosgw, *, tls: bool) -> Server:
         keys,
         keeps_sums=False,
         empty_complete=True,
+        retags=False,
         ca_bundle=radosgw.ca_bundle if tls else None,
     )

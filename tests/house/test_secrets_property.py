@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import copy
 import faulthandler
 import logging
@@ -19,11 +21,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine._wire.endpoint import Origin, Target
 from engine.credentials import RoleSpec
 from engine.credentials.documents import read_keys
 from engine.credentials.providers.static import EnvironmentProvider, StaticProvider
 from engine.errors import EngineError
-from engine.types import Credentials
+from engine.options import CustomerKey, ObjectOptions
+from engine.planes.exchange import Call
+from engine.redact import redact
+from engine.types import Credentials, S3Url
 from tests.house.secret_holders import HOLDERS, ROLE, Secrets, public_names
 
 PIECE = 8  # characters in a row: fewer may be there by chance
@@ -166,3 +172,20 @@ def test_a_dump_of_a_crash_shows_places_only(secrets: Secrets) -> None:
     assert "test_a_dump_of_a_crash" in text
     assert held.secret_access_key not in text
     check(text, secrets)
+
+
+@settings(max_examples=10)
+@given(key=st.integers(0, 2**32).map(lambda seed: Random(seed).randbytes(32)))
+def test_a_customers_key_is_shown_and_pickled_nowhere(key: bytes) -> None:
+    """SSE-C: neither by the options that hold it nor by a request that carries it."""
+    options = ObjectOptions(customer_key=CustomerKey(key), metadata={"a": "b"})
+    call = Call("put object", S3Url("bucket", "key"), "PUT", Target(Origin("https", "h", 1), "/"))
+    call.signed = options.for_put()
+    forms = [base64.b64encode(key).decode(), key.hex(), repr(key)[2:-1]]
+    for value in (options, options.customer_key, options.over(ObjectOptions()), [options], call):
+        for text in shown(value):
+            assert not [form for form in forms if form in text]
+        with contextlib.suppress(TypeError):
+            assert key not in pickle.dumps(value)
+    header = f"x-amz-server-side-encryption-customer-key: {forms[0]}"
+    assert forms[0] not in redact(header) and forms[0] not in redact(repr(call.signed))

@@ -41,6 +41,8 @@ class Exchange:
     close: bool = False
 
     async def read_body(self, limit: int | None = None) -> bytes:
+        if self.request.headers.get("expect") == "100-continue":
+            await self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         length = int(self.request.headers.get("content-length", "0"))
         self.request.body = await self.reader.readexactly(min(length, limit or length))
         return self.request.body

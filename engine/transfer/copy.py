@@ -1,0 +1,364 @@
+"""copy(): one object to another place in S3, without its bytes coming by; or through us.
+
+CopyObject up to what it may copy (5 GiB), UploadPartCopy above. Both need one set of credentials
+that may read the source and write the target. Where there is none, the bytes are fetched under
+one and sent under another (``through``), in memory and never on a disk.
+
+Rules of this file
+- The source is looked at first; every request is pinned to the ETag that it had then.
+- What the source is stored with is kept, and what the options name takes its place: by S3 itself
+  where it can, else by reading it and setting it again.
+- Where both ends have a full-object checksum of one kind, they must be the same; of a copy in
+  parts they are compared before the object is made.
+- Bytes go through us only where that was asked for: it costs time and traffic.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import reduce
+
+import anyio.lowlevel
+
+from engine.errors import AccessDenied, ChecksumMismatch, ObjectChanged, S3Error
+from engine.events import BytesMoved, ObjectDone, PartDone, silent
+from engine.options import ObjectOptions
+from engine.protocols import ChecksumAlgorithm, CopySource
+from engine.transfer.checksums import CHECKSUMS, NONE, chosen
+from engine.transfer.context import TransferContext
+from engine.transfer.download import fetch_range, head
+from engine.transfer.parts import Part, PartPlan, plan_copy, plan_parts
+from engine.transfer.sinks import MemorySink
+from engine.transfer.sources import BytesSource
+from engine.transfer.streams import send_body
+from engine.transfer.upload import abort_upload, complete_upload, create_upload, put_whole
+from engine.transfer.workers import run_parts
+from engine.types import Checksum, ObjectInfo, PartReceipt, PutReceipt, S3Url, TransferResult
+
+# A checksum that does not fit is fetched once more: the fault may have been on the way.
+_MAX_FETCHES = 2
+# Answers of stores that know no tags.
+_NO_TAGS = frozenset({"NotImplemented", "MethodNotAllowed", "NoSuchTagSet"})
+_THROUGH = (
+    "let the bytes go through this host: --through, copy(through=True); with a second role: "
+    "--source-role-arn, copy(source_engine=...)"
+)
+
+
+async def copy(source: S3Url, target: S3Url, context: TransferContext) -> TransferResult:
+    """Copy ``source`` to ``target``, as ``context.copies`` says.
+
+    Raises:
+        AccessDenied: No one role may read the source and write the target. What was there before
+            is unchanged.
+        ObjectChanged: The source was overwritten meanwhile.
+        TransferError: The target was not written.
+        ChecksumMismatch: The copy is not the source; one made by CopyObject is visible already.
+    """
+    started = context.clock.monotonic()
+    rules = context.copies
+    reading = rules.source or dataclasses.replace(context, options=rules.source_options)
+    try:
+        info = await head(source, reading)
+    except AccessDenied as error:
+        error.fix = f"These credentials may not read {source}; if others may, {_THROUGH}"
+        raise
+    if rules.through or rules.source is not None:
+        plan = _plan_through(info.size, context)
+        receipt, verified = await _through(info, target, plan, context, reading)
+    else:
+        plan = plan_copy(info.size, context.config)
+        within = _copy_in_parts if plan.multipart else _copy_whole
+        receipt, verified = await within(info, target, plan, context, reading)
+    seconds = context.clock.monotonic() - started
+    parts = len(plan.parts)
+    context.emit(ObjectDone(target, str(source), "copy", info.size, parts, seconds))
+    return TransferResult(
+        url=target,
+        path=str(source),
+        size=info.size,
+        etag=receipt.etag,
+        parts=parts,
+        checksum=receipt.checksum,
+        verified=verified,
+        seconds=seconds,
+    )
+
+
+# Within S3.
+
+
+async def _copy_whole(
+    info: ObjectInfo,
+    target: S3Url,
+    plan: PartPlan,
+    context: TransferContext,
+    reading: TransferContext,
+) -> tuple[PutReceipt, bool]:
+    options, rules = context.options, context.copies
+    keep_tags = rules.keep_tags and not options.tags
+    keep_metadata = not _replaces_metadata(options)
+    tags = await _tags_of(info.url, reading) if rules.keep_tags and not keep_tags else {}
+    if not (keep_metadata and keep_tags):
+        options = _merged(options, info, tags)
+    asked = CopySource(info.url, info.etag or None, reading.options)
+    algorithm = chosen(context.config.checksum)
+
+    async def send() -> PutReceipt:
+        async with context.limiter.slot(big=False, size=0):
+            return await context.control.copy_object(
+                asked,
+                target,
+                algorithm,
+                keep_metadata=keep_metadata,
+                keep_tags=keep_tags,
+                options=options,
+            )
+
+    with _told(info.url):
+        receipt, attempts = await context.retrier.run("copy object", target, send)
+    context.emit(PartDone(target, None, attempts))
+    context.emit(BytesMoved(target, info.size))
+    verified = _compare(info, target, receipt.checksum, "do not use the copy")
+    return receipt, verified
+
+
+async def _copy_in_parts(
+    info: ObjectInfo,
+    target: S3Url,
+    plan: PartPlan,
+    context: TransferContext,
+    reading: TransferContext,
+) -> tuple[PutReceipt, bool]:
+    tags = await _tags_of(info.url, reading) if context.copies.keep_tags else {}
+    context = dataclasses.replace(context, options=_merged(context.options, info, tags))
+    asked = CopySource(info.url, info.etag or None, reading.options)
+    algorithm = chosen(context.config.checksum)
+    with _told(info.url):
+        upload_id = await create_upload(target, algorithm, context)
+
+    async def copy_part(part: Part) -> PartReceipt:
+        async def send() -> PartReceipt:
+            async with context.limiter.slot(big=True, size=part.length):
+                return await context.control.upload_part_copy(
+                    asked,
+                    target,
+                    upload_id,
+                    part.number,
+                    part.range,
+                    algorithm,
+                    options=context.options,
+                )
+
+        with _told(info.url):
+            receipt, attempts = await context.retrier.run("upload part copy", target, send)
+        context.emit(PartDone(target, part.range, attempts))
+        context.emit(BytesMoved(target, part.length))
+        return receipt
+
+    try:
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        receipts = await run_parts(plan.parts, copy_part, context.config.max_parts_in_flight)
+        if any(receipt.crc is None for receipt in receipts):
+            algorithm = None  # a store that sums no copied parts: nothing to combine
+        verified = _compare(info, target, _whole(receipts, algorithm), "the copy was not made")
+        receipt = await complete_upload(target, upload_id, receipts, plan.size, algorithm, context)
+        return receipt, verified
+    except BaseException as error:
+        await abort_upload(target, upload_id, error, context)
+        raise
+
+
+# Through us.
+
+
+def _plan_through(size: int, context: TransferContext) -> PartPlan:
+    """What goes by one request has to be held in memory; so have parts."""
+    config, memory = context.config, context.limiter.max_stream_memory
+    threshold = min(config.multipart_threshold, max(memory, config.part_size))
+    return plan_parts(size, dataclasses.replace(config, multipart_threshold=threshold))
+
+
+async def _through(
+    info: ObjectInfo,
+    target: S3Url,
+    plan: PartPlan,
+    context: TransferContext,
+    reading: TransferContext,
+) -> tuple[PutReceipt, bool]:
+    tags = await _tags_of(info.url, reading) if context.copies.keep_tags else {}
+    context = dataclasses.replace(context, options=_merged(context.options, info, tags))
+    reading = dataclasses.replace(reading, emit=silent)  # a byte is moved once
+    algorithm = _algorithm_for(info.checksum, context)
+    if plan.multipart:
+        return await _parts_through(info, target, plan, algorithm, context, reading)
+    weight = await context.limiter.streams.acquire(info.size)
+    try:
+        source, verified = await _fetched(info, algorithm, reading)
+        return await put_whole(source, target, algorithm, context), verified
+    finally:
+        context.limiter.streams.release(weight)
+
+
+async def _fetched(
+    info: ObjectInfo, algorithm: ChecksumAlgorithm | None, reading: TransferContext
+) -> tuple[BytesSource, bool]:
+    """The whole object in memory, compared before any of it is sent."""
+    sink = MemorySink(info.size)
+    for attempt in range(1, _MAX_FETCHES + 1):
+        receipt = await fetch_range(info, sink, 0, None, algorithm, reading)
+        if receipt.size != info.size:
+            raise _changed(info.url)
+        crc = receipt.crc or 0
+        got = Checksum(algorithm.name, algorithm.encode(crc)) if algorithm is not None else None
+        try:
+            verified = _compare(info, info.url, got, "the copy was not made")
+        except ChecksumMismatch:
+            if attempt == _MAX_FETCHES:
+                raise
+            continue
+        return BytesSource(sink.data, str(info.url)), verified
+    raise AssertionError("the last fetch returns or raises")
+
+
+async def _parts_through(
+    info: ObjectInfo,
+    target: S3Url,
+    plan: PartPlan,
+    algorithm: ChecksumAlgorithm | None,
+    context: TransferContext,
+    reading: TransferContext,
+) -> tuple[PutReceipt, bool]:
+    upload_id = await create_upload(target, algorithm, context)
+
+    async def move(part: Part) -> PartReceipt:
+        weight = await context.limiter.streams.acquire(part.length)
+        try:
+            sink = MemorySink(part.length)
+            await fetch_range(info, sink, 0, part, None, reading)
+            return await send_body(sink.data, target, upload_id, part, algorithm, context)
+        finally:
+            context.limiter.streams.release(weight)
+
+    try:
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        receipts = await run_parts(plan.parts, move, context.config.max_parts_in_flight)
+        verified = _compare(info, target, _whole(receipts, algorithm), "the copy was not made")
+        receipt = await complete_upload(target, upload_id, receipts, plan.size, algorithm, context)
+        return receipt, verified
+    except BaseException as error:
+        await abort_upload(target, upload_id, error, context)
+        raise
+
+
+# What is kept.
+
+
+def _replaces_metadata(options: ObjectOptions) -> bool:
+    return bool(options.metadata) or any(getattr(options, name) for name in _METADATA)
+
+
+# Of ObjectOptions; the names of the header fields are the same with a dash.
+_METADATA = (
+    "content_type",
+    "cache_control",
+    "content_disposition",
+    "content_encoding",
+    "content_language",
+    "expires",
+)
+
+
+def _merged(options: ObjectOptions, info: ObjectInfo, tags: dict[str, str]) -> ObjectOptions:
+    """``options``, and from the source what they leave open."""
+    found = {name: info.headers.get(name.replace("_", "-")) for name in _METADATA}
+    given = {name: getattr(options, name) or value for name, value in found.items()}
+    return dataclasses.replace(
+        options,
+        **given,  # type: ignore[arg-type]  # a mapping of several types
+        metadata={**info.metadata, **options.metadata},
+        tags={**tags, **options.tags},
+    )
+
+
+async def _tags_of(source: S3Url, reading: TransferContext) -> dict[str, str]:
+    try:
+        tags, _ = await reading.retrier.run(
+            "get object tagging",
+            source,
+            lambda: reading.control.get_tags(source, options=reading.options),
+        )
+    except AccessDenied as error:
+        raise AccessDenied(
+            f"the tags of {source} cannot be read",
+            s3_code=error.s3_code,
+            status=error.status,
+            fix="Allow s3:GetObjectTagging, or leave the tags behind: --no-tags, "
+            "copy(keep_tags=False)",
+        ) from error
+    except S3Error as error:
+        if error.s3_code in _NO_TAGS or error.status == 501:
+            return {}
+        raise
+    return dict(tags)
+
+
+# Checksums, and what errors mean.
+
+
+def _algorithm_for(stored: Checksum | None, context: TransferContext) -> ChecksumAlgorithm | None:
+    """The source's own kind, so that the two can be compared; unless none is wanted."""
+    name = context.config.checksum
+    if name != NONE and stored is not None and stored.full_object and stored.algorithm in CHECKSUMS:
+        name = stored.algorithm
+    return chosen(name)
+
+
+def _whole(receipts: Sequence[PartReceipt], algorithm: ChecksumAlgorithm | None) -> Checksum | None:
+    if algorithm is None:
+        return None
+    crc = reduce(lambda crc, part: algorithm.combine(crc, part.crc or 0, part.size), receipts, 0)
+    return Checksum(algorithm.name, algorithm.encode(crc))
+
+
+def _compare(info: ObjectInfo, where: S3Url, got: Checksum | None, fix: str) -> bool:
+    """Whether the two were compared. Raises ChecksumMismatch where they differ."""
+    stored = info.checksum
+    if got is None or stored is None or not (stored.full_object and got.full_object):
+        return False
+    if stored.algorithm != got.algorithm:
+        return False
+    if stored != got:
+        raise ChecksumMismatch(
+            f"{info.url} has {stored}, the bytes at {where} have {got}",
+            fix=f"Copy it again; {fix}",
+        )
+    return True
+
+
+@contextmanager
+def _told(source: S3Url) -> Iterator[None]:
+    """What a refused copy means: it says nothing of the two ends."""
+    try:
+        yield
+    except AccessDenied as error:
+        error.fix = (
+            f"{source} could be looked at. A copy within S3 also needs s3:GetObject on it and "
+            f"s3:PutObject on the target, by the same credentials; or {_THROUGH}"
+        )
+        raise
+    except S3Error as error:
+        if error.status == 412:  # the source's If-Match
+            raise _changed(source) from error
+        raise
+
+
+def _changed(source: S3Url) -> ObjectChanged:
+    return ObjectChanged(
+        f"{source} was overwritten while it was copied",
+        s3_code="PreconditionFailed",
+        status=412,
+        fix="Copy it again",
+    )
