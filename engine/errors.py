@@ -17,8 +17,8 @@
     |   |   |-- AccessDenied                                                             exit 3
     |   |   |-- NotFound           no such bucket, key, version or upload
     |   |   |-- ObjectChanged      another object than the one that was named, or none any more
-    |   |   |-- ObjectExists       written only where nothing is, and something is there
     |   |   `-- ObjectArchived     to be restored before it can be read
+    |   |-- ObjectExists           to be written where nothing is, and something is there
     |   |-- ConnectionFailed       no answer, or half of one; the network's fault
     |   |   `-- ProxyRefused       the proxy does not let us through
     |   |-- ProtocolError          an answer that HTTP or S3 does not allow
@@ -196,12 +196,6 @@ class ObjectChanged(S3Error):
     code = "T113"
 
 
-class ObjectExists(S3Error):
-    """An object is there already, and was not to be replaced (``if_none_match``)."""
-
-    code = "T114"
-
-
 class ObjectArchived(S3Error):
     """The object is in an archive (Glacier, Deep Archive): it can be read once it is restored.
 
@@ -209,6 +203,12 @@ class ObjectArchived(S3Error):
     """
 
     code = "T115"
+
+
+class ObjectExists(TransferError):
+    """An object, or a file, is there already and was not to be replaced (``if_none_match``)."""
+
+    code = "T114"
 
 
 class ConnectionFailed(TransferError):

@@ -43,12 +43,13 @@ class ObjectDone:
 
 @dataclass(frozen=True, slots=True)
 class ObjectFailed:
-    """One object could not be moved; nothing of it is visible."""
+    """One object could not be moved; nothing of it is visible. ``code`` is the error's own."""
 
     url: S3Url
     path: str
     operation: str
     error: str
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,6 @@ from engine.errors import (
     CredentialsError,
     EngineError,
     ObjectChanged,
-    ObjectExists,
     RedirectRefused,
     S3Error,
 )
@@ -93,7 +92,7 @@ def classify(error: BaseException) -> Verdict:
             return Verdict.REFRESH
         if error.again == "young":
             return Verdict.RETRY
-        if isinstance(error, ObjectChanged | ObjectExists | AccessDenied):
+        if isinstance(error, ObjectChanged | AccessDenied):
             return Verdict.FAIL
         if error.s3_code in RETRY_CODES or error.status in _RETRY_STATUS:
             return Verdict.RETRY

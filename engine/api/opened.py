@@ -132,13 +132,10 @@ class OpenEngine:
         Raises:
             UsageError: A customer's key, and no https.
         """
-        if options is None:
-            options = self.context.options
-        else:
-            options = options.over(self.context.options)
-        _refuse_in_clear(options, self.setup.endpoints)
-        if options is self.context.options:
+        if options is None or options == PLAIN:
             return self.context
+        options = options.over(self.context.options)
+        _refuse_in_clear(options, self.setup.endpoints)
         return replace(self.context, options=options)
 
     def writing(self, options: ObjectOptions | None) -> TransferContext:
@@ -156,11 +153,14 @@ class OpenEngine:
         """``working`` for all objects of a manifest.
 
         Raises:
-            UsageError: A version or an ETag is named, and there may be more than one object.
+            UsageError: A version or an ETag is named, and there may be more than one object; a
+                version, and it would be written.
         """
         context = self.working(options)
         if not manifest.is_one_object:
             _refuse_single(context.options)
+        elif any(entry.operation == "upload" for entry in manifest.entries):
+            return self.writing(options)
         return context
 
     def staging(self) -> TransferContext:
@@ -255,7 +255,7 @@ def of_an_engine(options: ObjectOptions | None, endpoints: Endpoints) -> ObjectO
     Raises:
         UsageError: A version or an ETag, which are of one object; a customer's key, and no https.
     """
-    if options is None:
+    if options is None or options == PLAIN:
         return PLAIN
     _refuse_in_clear(options, endpoints)
     _refuse_single(options)

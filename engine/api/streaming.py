@@ -17,7 +17,6 @@ from engine.transfer import (
     CopyRules,
     ObjectWriter,
     StreamSource,
-    TransferContext,
     copy,
     open_write,
     upload_stream,
@@ -53,7 +52,7 @@ class StreamingVerbs:
             CredentialsError: No usable credentials.
             Exception: Whatever ``source`` raises; nothing stays at S3 then.
         """
-        context = _context(self._ready(), options)
+        context = self._ready().writing(options)
         return await upload_stream(source, object_url(url), context, expected_size=expected_size)
 
     @asynccontextmanager
@@ -73,7 +72,7 @@ class StreamingVerbs:
             TransferError: At a write or at the end of the block: the object was not written.
             CredentialsError: No usable credentials.
         """
-        context = _context(self._ready(), options)
+        context = self._ready().writing(options)
         async with open_write(object_url(url), context, expected_size=expected_size) as writer:
             yield writer
 
@@ -110,9 +109,9 @@ class StreamingVerbs:
             through=through,
             keep_tags=keep_tags,
             source_options=source_options or PLAIN,
-            source=_source_context(source_engine, source_options),
+            source=source_engine._ready().working(source_options) if source_engine else None,
         )
-        context = replace(_context(self._ready(), options), copies=rules)
+        context = replace(self._ready().writing(options), copies=rules)
         return await copy(object_url(source), object_url(target), context)
 
 
@@ -122,13 +121,3 @@ def object_url(url: S3Url | str) -> S3Url:
     if not parsed.key:
         raise UsageError(f"{parsed} names a bucket, not an object", fix="Add the key")
     return parsed
-
-
-def _source_context(
-    engine: StreamingVerbs | None, options: ObjectOptions | None
-) -> TransferContext | None:
-    return _context(engine._ready(), options) if engine is not None else None
-
-
-def _context(engine: OpenEngine, options: ObjectOptions | None) -> TransferContext:
-    return engine.context if options is None else replace(engine.context, options=options)

@@ -44,7 +44,9 @@ async def run_batch(manifest: Manifest, context: TransferContext) -> Report:
                 scope.cancel()
             except EngineError as error:
                 report.failed.append(Failure(entry, error))
-                context.emit(ObjectFailed(entry.url, entry.name, entry.operation, str(error)))
+                context.emit(
+                    ObjectFailed(entry.url, entry.name, entry.operation, str(error), error.code)
+                )
 
     async with anyio.create_task_group() as tasks:
 

@@ -194,19 +194,41 @@ def network_of(flags: Mapping[str, Any]) -> dict[str, Any]:
     return {name: flags[name] for name in _NETWORK}
 
 
-def _stack(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
+class GroupedCommand(click.Command):
+    """A command whose help shows its options in groups; its own come first."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for parameter in self.get_params(ctx):
+            row = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if row is not None:
+                groups.setdefault(_group_of(parameter), []).append(row)
+        for group, rows in groups.items():
+            with formatter.section(group):
+                formatter.write_dl(rows)
+
+
+def _group_of(parameter: click.Parameter) -> str:
+    return str(getattr(parameter, "help_group", "Options"))
+
+
+def stack(group: str, options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
+    """One decorator for several options, under one heading of the help."""
+
     def add(function: F) -> F:
         for add_one in reversed(options):
             function = add_one(function)
+            parameters: Any = function
+            parameters.__click_params__[-1].help_group = group
         return function
 
     return add
 
 
-engine_options = _stack(_ENGINE_OPTIONS)
-s3_options = _stack(_S3_OPTIONS)
-transfer_options = _stack(_TRANSFER_OPTIONS)
-output_options = _stack(_OUTPUT_OPTIONS)
+engine_options = stack("Credentials and endpoints", _ENGINE_OPTIONS)
+s3_options = stack("Requests to S3", _S3_OPTIONS)
+transfer_options = stack("Sizes and limits", _TRANSFER_OPTIONS)
+output_options = stack("Output", _OUTPUT_OPTIONS)
 
 
 def role_from(flags: dict[str, Any], arn: str | None, duration: int) -> Any:

@@ -100,13 +100,16 @@ class Progress:
     Args:
         run_id: Printed with each line.
         as_json: One versioned event a line on stdout; nothing on stderr but errors.
+        skips: Codes of errors that are no failure in this run.
     """
 
     run_id: str
     as_json: bool = False
     quiet: bool = False
+    skips: frozenset[str] = frozenset()
     objects: int = 0
     failed: int = 0
+    skipped: int = 0
     moved: int = 0
     retries: int = 0
     renewals: int = 0
@@ -121,7 +124,8 @@ class Progress:
             self._print_json(event)
             return
         if isinstance(event, ObjectFailed):
-            self._failure(event)
+            if event.code not in self.skips:
+                self._failure(event)
         elif isinstance(event, Retried):
             if event.attempt >= RETRIES_BEFORE_WORDS and self.retries <= MAX_FAILURE_LINES:
                 self._line(f"{event.operation}: {event.error}, again in {event.delay:.1f} s")
@@ -153,7 +157,8 @@ class Progress:
         elif isinstance(event, ObjectDone):
             self.objects += 1
         elif isinstance(event, ObjectFailed):
-            self.failed += 1
+            self.skipped += event.code in self.skips
+            self.failed += event.code not in self.skips
         elif isinstance(event, Retried):
             self.retries += 1
         elif isinstance(event, LeaseRenewed):
@@ -161,10 +166,11 @@ class Progress:
 
     def summary(self) -> str:
         seconds = max(time.monotonic() - self.started, 1e-6)
+        skipped = f"skipped {self.skipped}, " if self.skipped else ""
         return (
             f"run {self.run_id}: {self.objects} objects, {size_text(self.moved)} in "
-            f"{seconds:.1f} s ({self.moved / MiB / seconds:.1f} MiB/s), failed {self.failed}, "
-            f"retries {self.retries}, renewals {self.renewals}"
+            f"{seconds:.1f} s ({self.moved / MiB / seconds:.1f} MiB/s), {skipped}"
+            f"failed {self.failed}, retries {self.retries}, renewals {self.renewals}"
         )
 
     def close(self) -> None:
@@ -241,7 +247,8 @@ class Progress:
                 "op": event.operation,
                 "url": str(event.url),
                 "path": event.path,
-                "status": "failed",
+                "status": "skipped" if event.code in self.skips else "failed",
+                "code": event.code,
                 "error": redact(event.error),
             }
         elif isinstance(event, LeaseRenewed):

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from engine.cli.object_options import options_of_all
 from engine.cli.options import network_of, role_from
 from engine.cli.output import Progress, set_up_logging
 from engine.config import TransferConfig
@@ -39,6 +40,7 @@ class Session:
             source=flags["source"],
             profile=flags["profile"],
             config=_config(flags),
+            options=options_of_all(flags),
             hook=self.progress,
             refuse_long_chain=flags["refuse_long_chain"],
             data_plane=flags.get("data_plane", "wire"),  # the commands of credentials have none

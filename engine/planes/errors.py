@@ -23,6 +23,7 @@ from engine.types import S3Url
 _FIXES = {
     "AccessDenied": "The role lacks the permission for this request on this bucket or key, "
     "or the bucket has another owner than expected; some stores say this of an ended session too",
+    "ConditionalRequestConflict": "Another writer was at work on the same key: send it again",
     "ExpiredToken": "The session ended before it was renewed",
     "InvalidAccessKeyId": "AWS does not know this key: was the session token left out?",
     "InvalidObjectState": "Restore it first (RestoreObject), and copy it when that is done; "

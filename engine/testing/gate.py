@@ -185,7 +185,10 @@ class Gate(Scene):
     async def _serve(self) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         self._server = web.Server(
-            self._handle, access_log=None, keepalive_timeout=KEEP_ALIVE_SECONDS
+            self._handle,
+            access_log=None,
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
+            auto_decompress=False,  # S3 stores what comes, whatever Content-Encoding says of it
         )
         runner = web.ServerRunner(self._server, handle_signals=False, shutdown_timeout=0.1)
         await self._forwarder.open()

@@ -97,7 +97,8 @@ class Store:
         if exchange.action == "GetObject" and upstream.status in (200, 206):
             return Answer(upstream.status, kept, upstream, int(length) if length else None)
         data = await upstream.read()
-        if not data and kept.get("Content-Type", "").startswith("text/html"):
+        stored = exchange.action == "HeadObject" and upstream.status == 200
+        if not (data or stored) and kept.get("Content-Type", "").startswith("text/html"):
             del kept["Content-Type"]  # werkzeug's idea; S3 names no type of nothing
         if request.method == "HEAD":
             code = _HEAD_CODES.get(upstream.status, "") if upstream.status >= 300 else ""

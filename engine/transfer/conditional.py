@@ -24,6 +24,7 @@ from engine.errors import (
     ObjectExists,
     ProtocolError,
     S3Error,
+    TransferError,
 )
 from engine.options import ObjectOptions
 from engine.protocols import ByteSource
@@ -122,14 +123,14 @@ def _is_refusal(error: S3Error, options: ObjectOptions) -> bool:
     return gone or error.status == 412 or error.s3_code == "PreconditionFailed"
 
 
-def _named(error: S3Error, url: S3Url, options: ObjectOptions) -> S3Error:
+def _named(error: S3Error, url: S3Url, options: ObjectOptions) -> TransferError:
     """A refused condition by its name."""
     if options.if_none_match:
         return ObjectExists(
             f"{url} exists and was not to be replaced",
-            s3_code=error.s3_code,
-            status=error.status,
             fix="Delete it first, or write without if_none_match (--no-overwrite)",
+            code=error.s3_code,
+            status=error.status,
         )
     found = "does not exist" if error.s3_code == "NoSuchKey" else "is another object by now"
     return ObjectChanged(

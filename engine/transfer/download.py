@@ -15,7 +15,7 @@ from engine.events import BytesMoved, ObjectDone, PartDone
 from engine.protocols import ByteSink, ChecksumAlgorithm
 from engine.transfer.checksums import CHECKSUMS, NONE, chosen
 from engine.transfer.context import TransferContext, uncounted
-from engine.transfer.files import partial_file, publish, write_file
+from engine.transfer.files import partial_file, publish, refuse_existing, write_file
 from engine.transfer.parts import Part, PartPlan, plan_ranges, plan_ranges_of_parts
 from engine.transfer.readable import check_readable
 from engine.transfer.sinks import FileSink, MemorySink
@@ -42,8 +42,11 @@ async def download(
         ObjectChanged: The object was overwritten meanwhile.
         ChecksumMismatch: The bytes are not those that S3 has a checksum of.
         ClientEncrypted, ObjectArchived: They are not to be had, or not as they were meant.
+        ObjectExists: ``target`` is there, and not to be replaced.
     """
     started = context.clock.monotonic()
+    if context.options.if_none_match:
+        await context.door.run(refuse_existing, target)
     info = listed or await head(url, context)
     plan = plan_ranges(info.size, context.config)
     if plan.multipart and info.checksum is None and listed is not None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import anyio
 
-from engine.errors import TransferError, UnsafeKey, UsageError
+from engine.errors import ObjectExists, TransferError, UnsafeKey, UsageError
 from engine.threads import ThreadDoor
 
 _PREFIX = ".s3engine-"
@@ -122,6 +122,15 @@ def check_target(target: Path) -> int | None:
             fix="Name the file that is to be written",
         )
     return stat.S_IMODE(mode)
+
+
+def refuse_existing(target: Path) -> None:
+    """Raises ObjectExists if ``target`` is there, even as a link that leads nowhere."""
+    if os.path.lexists(target):
+        raise ObjectExists(
+            f"{target} exists and was not to be replaced",
+            fix="Remove it first, or fetch without if_none_match (--no-overwrite)",
+        )
 
 
 def path_under(root: Path, relative: str) -> Path:

@@ -5,7 +5,7 @@ What must not live here: a request. That an object is archived, S3 says (``Objec
 
 from __future__ import annotations
 
-from engine.errors import ClientEncrypted
+from engine.errors import ClientEncrypted, ObjectChanged
 from engine.options import ObjectOptions
 from engine.types import ObjectInfo
 
@@ -15,11 +15,18 @@ _MARKS = ("x-amz-iv", "x-amz-key", "x-amz-key-v2", "x-amz-matdesc", "x-amz-c", "
 
 
 def check_readable(info: ObjectInfo, options: ObjectOptions) -> None:
-    """Refuse an object whose bytes are not those of the file that somebody meant to store.
+    """Refuse an object whose bytes are not those that are meant.
 
     Raises:
         ClientEncrypted: A client encrypted it, and ``raw_encrypted`` does not ask for it so.
+        ObjectChanged: It is not the one of ``if_match``.
     """
+    if options.if_match is not None and options.if_match.strip('"') != info.etag.strip('"'):
+        raise ObjectChanged(
+            f"{info.url} is another object than {options.if_match}",
+            s3_code="PreconditionFailed",
+            status=412,
+        )
     if options.raw_encrypted or not info.metadata:
         return
     marks = [name for name in _MARKS if name in info.metadata]

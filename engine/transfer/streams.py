@@ -25,6 +25,7 @@ from engine.errors import TransferError, UsageError
 from engine.events import BytesMoved, ObjectDone, PartDone
 from engine.protocols import ChecksumAlgorithm
 from engine.transfer.checksums import chosen
+from engine.transfer.conditional import UploadAgain
 from engine.transfer.context import TransferContext
 from engine.transfer.parts import Part, growing_part_sizes, raised_part_size
 from engine.transfer.pieces import Buffer, StreamSource, pieces_of
@@ -248,14 +249,18 @@ class ObjectWriter:
             checksum=receipt.checksum,
             verified=receipt.checksum is not None and receipt.checksum.full_object,
             seconds=seconds(),
+            version_id=receipt.version_id,
         )
 
     async def _complete(self, upload_id: UploadId) -> PutReceipt:
         receipts = sorted(self._receipts, key=lambda receipt: receipt.number)
         assert [receipt.number for receipt in receipts] == list(range(1, self._parts + 1))
-        return await complete_upload(
-            self._url, upload_id, receipts, self._taken, self._algorithm, self._context
-        )
+        try:
+            return await complete_upload(
+                self._url, upload_id, receipts, self._taken, self._algorithm, self._context
+            )
+        except UploadAgain as conflict:
+            raise conflict.error from None  # a stream is not there to be sent again
 
     async def abandon(self, error: BaseException) -> None:
         """Leave nothing at S3."""

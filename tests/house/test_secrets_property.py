@@ -179,7 +179,12 @@ def test_a_dump_of_a_crash_shows_places_only(secrets: Secrets) -> None:
 def test_a_customers_key_is_shown_and_pickled_nowhere(key: bytes) -> None:
     """SSE-C: neither by the options that hold it nor by a request that carries it."""
     options = ObjectOptions(customer_key=CustomerKey(key), metadata={"a": "b"})
-    call = Call("put object", S3Url("bucket", "key"), "PUT", Target(Origin("https", "h", 1), "/"))
+    call = Call(
+        "put object",
+        S3Url("bucket", "key"),
+        "PUT",
+        Target(Origin("https", "h", 1), "/", "us-east-1"),
+    )
     call.signed = options.for_put()
     forms = [base64.b64encode(key).decode(), key.hex(), repr(key)[2:-1]]
     for value in (options, options.customer_key, options.over(ObjectOptions()), [options], call):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,25 @@ async def test_a_conflict_at_complete_sends_all_parts_anew(scene: Scene) -> None
     assert counts == {"CreateMultipartUpload": 2, "UploadPart": 4}
     moved = [event.size for event in scene.events if isinstance(event, BytesMoved)]
     assert sum(moved) == len(data)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_stream_is_written_where_nothing_is(scene: Scene, size: int) -> None:
+    """A stream cannot be sent again, so a conflict at its end ends it."""
+    scene.aws.gate.put_object(scene.bucket, "old", b"old")
+    async with scene.engine(config=PARTS) as s3:
+        with pytest.raises(ObjectExists):
+            await s3.upload_stream(io.BytesIO(bytes(size)), scene.url("old"), options=NEW)
+        scene.aws.gate.faults.add(
+            kind="status", action="CompleteMultipartUpload", status=409,
+            code="ConditionalRequestConflict",
+        )  # fmt: skip
+        if size > MiB:
+            with pytest.raises(S3Error, match=r"ConditionalRequestConflict.*send it again"):
+                await s3.upload_stream(io.BytesIO(bytes(size)), scene.url("new"), options=NEW)
+        await s3.upload_stream(io.BytesIO(bytes(size)), scene.url("new"), options=NEW)
+    assert scene.aws.gate.open_uploads(scene.bucket) == []
+    assert scene.aws.gate.get_object(scene.bucket, "old") == b"old"
 
 
 async def test_conflicts_without_end_end(scene: Scene) -> None:

@@ -42,7 +42,7 @@ def test_encryption_is_checked() -> None:
         {"algorithm": "aws:kms", "key_id": "ü"},
     ):
         with pytest.raises(UsageError):
-            Encryption(**given)  # type: ignore[arg-type]
+            Encryption(**given)
     for key in (b"", bytes(31), bytes(33)):
         with pytest.raises(UsageError, match="a customer key has"):
             CustomerKey(key)

@@ -10,10 +10,17 @@ import click
 
 from engine.batch import Manifest, ManifestEntry
 from engine.batch.manifest import Tree
-from engine.cli.options import engine_options, output_options, s3_options, transfer_options
+from engine.cli.object_options import object_options, options_of_one
+from engine.cli.options import (
+    GroupedCommand,
+    engine_options,
+    output_options,
+    s3_options,
+    transfer_options,
+)
 from engine.cli.output import print_error, print_json
 from engine.cli.session import Session
-from engine.errors import EngineError, UsageError
+from engine.errors import EngineError, ObjectExists, UsageError
 from engine.types import S3Url
 
 _EPILOG = """\b
@@ -24,13 +31,14 @@ Examples:
 """
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=GroupedCommand, epilog=_EPILOG)
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.argument("target")
 @click.option("-r", "--recursive", is_flag=True, help="The same as a trailing slash.")
 @engine_options
 @s3_options
 @transfer_options
+@object_options
 @output_options
 @click.pass_context
 def command(
@@ -38,9 +46,14 @@ def command(
 ) -> None:
     """Copy files to S3 or objects from S3. A trailing slash means the whole tree."""
     manifest = plan(sources, target, recursive=recursive)
+    one = options_of_one(flags)
     session = Session(flags)
-    report = session.run(lambda: session.engine.run(manifest))
+    if flags["no_overwrite"]:
+        session.progress.skips = frozenset({ObjectExists.code})
+    report = session.run(lambda: session.engine.run(manifest, options=one))
     session.progress.finish()
+    failed = [row.error for row in report.failed if row.error.code not in session.progress.skips]
+    skipped = len(report.failed) - len(failed)
     if flags["as_json"]:
         print_json(
             {
@@ -50,16 +63,16 @@ def command(
                 "objects": report.objects,
                 "bytes": report.bytes,
                 "verified": report.verified,
-                "failed": len(report.failed),
+                "skipped": skipped,
+                "failed": len(failed),
                 "seconds": round(report.seconds, 6),
             }
         )
-    if report.failed:
-        _print_reasons([failure.error for failure in report.failed])
-        codes = {failure.error.exit_code for failure in report.failed}
+    if failed:
+        _print_reasons(failed)
         # 3 only where nothing moved and permission was the only reason.
-        ctx.exit(3 if not report.objects and codes == {3} else 1)
-    if not report.objects:
+        ctx.exit(3 if not report.objects and {e.exit_code for e in failed} == {3} else 1)
+    if not report.objects and not skipped:
         # A prefix with a typing error looks like an empty one; a script must notice.
         click.echo(f"nothing to copy: no object or file in {' '.join(sources)}", err=True)
         ctx.exit(1)

@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
+from engine.cli.object_options import bucket_options, encryption_options
 from engine.cli.options import (
     Duration,
+    GroupedCommand,
     database_login,
     engine_options,
     option,
@@ -32,7 +34,7 @@ the URL given by S3ENGINE_DATABASE.
 """
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=GroupedCommand, epilog=_EPILOG)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @option("--table", required=True, help="schema.table or table.")
 @option("--staging", required=True, help="s3://bucket/prefix/ for the staged files.")
@@ -74,6 +76,8 @@ the URL given by S3ENGINE_DATABASE.
 @engine_options
 @s3_options
 @transfer_options
+@encryption_options
+@bucket_options
 @output_options
 def command(files: tuple[str, ...], show_values: bool, **flags: Any) -> None:
     """Stage FILES to S3, COPY them into a table, compare, commit."""

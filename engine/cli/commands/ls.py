@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from engine.cli.options import engine_options, output_options, s3_options
+from engine.cli.object_options import bucket_options
+from engine.cli.options import GroupedCommand, engine_options, output_options, s3_options
 from engine.cli.output import print_json
 from engine.cli.session import Session
 from engine.types import S3Url
@@ -18,10 +19,11 @@ Examples:
 """
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=GroupedCommand, epilog=_EPILOG)
 @click.argument("prefix")
 @engine_options
 @s3_options
+@bucket_options
 @output_options
 def command(prefix: str, **flags: Any) -> None:
     """List the objects whose keys start with PREFIX: size, time, URL."""

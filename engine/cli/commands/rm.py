@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from engine.cli.options import engine_options, output_options, s3_options
+from engine.cli.object_options import bucket_options
+from engine.cli.options import GroupedCommand, engine_options, output_options, s3_options
 from engine.cli.session import Session
 from engine.errors import UsageError
 from engine.types import S3Url
@@ -17,10 +18,11 @@ Example:
 """
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=GroupedCommand, epilog=_EPILOG)
 @click.argument("urls", nargs=-1, required=True, metavar="URL...")
 @engine_options
 @s3_options
+@bucket_options
 @output_options
 def command(urls: tuple[str, ...], **flags: Any) -> None:
     """Delete the named objects. There is no deleting of whole prefixes yet."""
