@@ -17,7 +17,13 @@ from typing import cast, final
 
 from engine._wire.endpoint import Origin
 from engine._wire.http11 import ResponseHead, ResponseReader, build_request
-from engine.errors import ConnectionFailed, EngineError, ProtocolError, ProxyRefused
+from engine.errors import (
+    ConnectionFailed,
+    EngineError,
+    NotConnected,
+    ProtocolError,
+    ProxyRefused,
+)
 from engine.proxies import Proxy
 
 PROXY_LOGIN = (
@@ -101,7 +107,7 @@ def refusal(status: int, proxy: Proxy, origin: Origin | str) -> ConnectionFailed
             fix=PROXY_LOGIN,
         )
     if status >= 500:
-        return ConnectionFailed(f"the proxy {proxy} could not reach {origin} ({status})")
+        return NotConnected(f"the proxy {proxy} could not reach {origin} ({status})")
     return ProxyRefused(
         f"the proxy {proxy} refused the way to {origin} ({status})",
         fix="Its rules must allow CONNECT there; NO_PROXY names hosts that need no proxy",

@@ -159,6 +159,7 @@ class Gate(Scene):
         self.expired_as = "ExpiredToken"
         self.part_sums = "composite"
         self.refuses_checksums = ""
+        self.sum_habit = "asked"
         self._sts.reset()
         self.log.clear()
 

@@ -26,7 +26,7 @@ from engine.testing.gate_exchange import Exchange
 from engine.testing.gate_forward import Forwarder, answer_headers
 from engine.testing.gate_iam import Accounts
 from engine.testing.gate_link import Link
-from engine.testing.gate_multipart import Uploads
+from engine.testing.gate_multipart import SumHabit, Uploads
 from engine.testing.gate_parts import PartSums, asked_part
 
 MAX_CHECKSUMS = 1_000_000  # objects whose checksum is remembered
@@ -43,6 +43,7 @@ class Store:
     Attributes:
         expired_as: Error code for a session that has ended; empty for a bare 400.
         part_sums: Whether a part of a finished object is answered with its own checksum.
+        sum_habit: How what was sent in parts is summed.
         refuses_checksums: Error code for a request that speaks of checksums; empty for none.
     """
 
@@ -58,6 +59,7 @@ class Store:
     expired_as: str = "ExpiredToken"
     part_sums: PartSums = "composite"
     refuses_checksums: str = ""
+    sum_habit: SumHabit = "asked"
 
     def remember(self, bucket: str, key: str, stored: checksum.StoredChecksum) -> None:
         """Keep the checksum of an object that was just written."""

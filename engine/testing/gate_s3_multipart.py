@@ -69,7 +69,7 @@ async def complete(exchange: Exchange, store: Store) -> Answer:
         named = read_complete(body.content())
     finally:
         body.close()
-    found = upload.complete(named, headers)
+    found = upload.complete_by_habit(named, headers, store.sum_habit)
     await _check_if_match(exchange, store)
     answer = await store.forward(exchange, document=complete_document(named))
     etag = etag_in(answer)

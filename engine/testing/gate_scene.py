@@ -32,6 +32,7 @@ from engine.testing.gate_iam import (
 )
 from engine.testing.gate_link import Link
 from engine.testing.gate_log import LoggedRequest, RequestLog
+from engine.testing.gate_multipart import SumHabit
 from engine.testing.gate_parts import PartSums
 from engine.testing.gate_s3 import Store
 from engine.testing.gate_sts import Sts
@@ -301,6 +302,15 @@ class Scene:
     @refuses_checksums.setter
     def refuses_checksums(self, error_code: str) -> None:
         self._store.refuses_checksums = error_code
+
+    @property
+    def sum_habit(self) -> SumHabit:
+        """How objects that were sent in parts are summed: ``asked``, ``composite``, ``wrong``."""
+        return self._store.sum_habit
+
+    @sum_habit.setter
+    def sum_habit(self, habit: SumHabit) -> None:
+        self._store.sum_habit = habit
 
     # -- STS -----------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from engine.errors import (
     AccessDenied,
     ConnectionFailed,
     EngineError,
+    NotConnected,
     ObjectChanged,
     ObjectExists,
     ProtocolError,
@@ -96,7 +97,7 @@ class ConditionalWrite:
         if not (isinstance(error, S3Error) and _is_refusal(error, options)):
             if self._in_parts and isinstance(error, S3Error) and error.s3_code == CONFLICT:
                 raise UploadAgain(error) from None
-            self._answer_lost |= _may_have_worked(error)
+            self._answer_lost |= may_have_worked(error)
             raise error
         if self._answer_lost:
             try:
@@ -141,10 +142,12 @@ def _named(error: S3Error, url: S3Url, options: ObjectOptions) -> TransferError:
     )
 
 
-def _may_have_worked(error: EngineError) -> bool:
+def may_have_worked(error: EngineError) -> bool:
     """Whether the request may have been carried out, though its answer says or is nothing."""
     if isinstance(error, S3Error):
         return error.status >= 500 and error.s3_code not in ("SlowDown", "ServiceUnavailable")
+    if isinstance(error, NotConnected):
+        return False
     return isinstance(error, ConnectionFailed | ProtocolError)
 
 

@@ -133,3 +133,27 @@ async def test_a_changed_file_of_a_tree_is_named_and_the_others_are_stored(
     assert "changed while it was uploaded" in str(failed)
     assert scene.aws.gate.list_keys(scene.bucket) == ["t/a", "t/c"]
     assert scene.aws.gate.open_uploads(scene.bucket) == []
+
+
+async def test_a_refused_checksum_of_a_changed_file_is_the_files_fault(
+    scene: Scene, tmp_path: Path
+) -> None:
+    """A part is not sent again from a file that is another by now."""
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(11 * MiB))
+    faults = scene.aws.gate.faults
+    faults.add(kind="delay", action="UploadPart", part_number=2, seconds=0.4)
+    faults.add(kind="garble", action="UploadPart", part_number=2, at=77)
+
+    async def meanwhile() -> None:
+        while scene.aws.gate.open_uploads(scene.bucket) == []:
+            await anyio.sleep(0.02)
+        await anyio.sleep(0.1)
+        overwrite(source)
+
+    async with scene.engine(config=PARTS) as s3, anyio.create_task_group() as tasks:
+        tasks.start_soon(meanwhile)
+        with pytest.raises(SourceChanged):
+            await s3.upload(source, scene.url("key"))
+    assert len([e for e in scene.log("UploadPart") if e.part_number == 2]) == 1
+    assert scene.aws.gate.open_uploads(scene.bucket) == []
