@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TOOLS := .venv-tools
 
-.PHONY: help demo test check interop bench prove docs format clean
+.PHONY: help demo test check rules interop bench prove docs format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -40,6 +40,9 @@ $(TOOLS)/.installed: tests/sharing/requirements.txt
 
 interop: $(STAMP) $(TOOLS)/.installed  ## against real servers, from Debian packages that root installs
 	$(BIN)/python -m tests.interop $(PYTEST_ARGS)
+
+rules: $(STAMP)  ## the 25 rules of the HTTP client: rule, tests, result
+	$(BIN)/python -m tests.rules
 
 bench: $(STAMP)  ## measure; ratios, never absolute figures
 	$(BIN)/python -m benchmarks.bench_transfer

@@ -1,6 +1,12 @@
 """What happened, as frozen values. One stream of them feeds progress, logs, metrics and reports.
 
 What must not live here: a decision. An event is told after the fact and cannot change it.
+
+Progress has one meaning in both directions. Bytes count when the far end has them: S3 has
+acknowledged the request, or the whole range is in the file. Each byte of an object counts once,
+however often it was sent or fetched: the sizes of an object's ``BytesMoved`` add up to that of its
+``ObjectDone``, behind which none comes. Of an object that failed some may have counted. How much
+there is in all is told by ``WalkDone``, when the manifest has been read to its end.
 """
 
 from __future__ import annotations
@@ -14,7 +20,7 @@ from engine.types import ByteRange, S3Url
 
 @dataclass(frozen=True, slots=True)
 class BytesMoved:
-    """``size`` more bytes of one object are at the far end. Same meaning in both directions."""
+    """``size`` more bytes of one object are at the far end, for the first time."""
 
     url: S3Url
     size: int
@@ -50,6 +56,15 @@ class ObjectFailed:
     operation: str
     error: str
     code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WalkDone:
+    """A manifest is read to its end: so many objects, some moved by now, are to be moved in all.
+    ``size`` is that of all of them; None where that of some is not known before they are moved."""
+
+    objects: int
+    size: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +160,7 @@ Event = (
     | PartDone
     | ObjectDone
     | ObjectFailed
+    | WalkDone
     | Retried
     | UploadLeft
     | BucketElsewhere

@@ -4,6 +4,7 @@ must not happen behind our back.
 - Redirects are off. aiohttp below aiobotocore follows a 307 to any host, and takes the request's
   signature and session token along; ``AIOHTTPSession.send`` has no switch, so a session class
   given through AioConfig adds one.
+- Certificates are checked by the bundle that we were given, behind a proxy too.
 - Repetition is off (``total_max_attempts=1``): ``engine.retry`` repeats.
 - Each request is signed with the frozen set that its caller holds, so that the caller knows
   which generation a server refused.
@@ -17,10 +18,12 @@ Only client calls are used, never aioboto3's transfers. What must not live here:
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import anyio
 
@@ -33,13 +36,14 @@ from engine.errors import (
     RedirectRefused,
     UsageError,
 )
+from engine.proxies import Proxies
 from engine.types import Credentials
 
 # Connections of the control plane. Its verbs are one or two an object; the bytes go elsewhere.
 MAX_CONNECTIONS = 64
 # Of the data plane: what the controller goes up to.
 MAX_STREAMS = 512
-_REDIRECTS = frozenset({302, 303, 307, 308})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MISSING = "Install it: pip install 's3engine-core[aws]', or s3engine, which brings aioboto3"
 
 _SIGNING: ContextVar[Credentials | None] = ContextVar("engine_signing_credentials")
@@ -100,7 +104,8 @@ class AwsClient:
 
         Raises:
             AnswerError: The service answered with an error.
-            RedirectRefused: It answered with a redirect.
+            RedirectRefused: It answered with a redirect. S3's are AnswerErrors: they may name a
+                region.
             ConnectionFailed: It did not answer.
         """
         client = self._client or await self._open()
@@ -131,36 +136,22 @@ class AwsClient:
         finally:
             _SIGNING.reset(token)
 
-    async def read(self, body: Any, size: int) -> bytes:
-        """At most ``size`` bytes of an answer's ``Body``; none at its end.
-
-        Raises:
-            ConnectionFailed: The connection broke, or was silent, inside the body.
-        """
-        import botocore.exceptions as failures
-        from aiohttp import ClientError
-
-        try:
-            piece: bytes = await body.read(size)
-            return piece
-        except (ClientError, failures.HTTPClientError, failures.IncompleteReadError) as error:
-            raise ConnectionFailed(
-                f"the answer of {self._service} broke off ({type(error).__name__})"
-            ) from None
-
     def _answer_error(self, operation: str, response: Mapping[str, Any]) -> EngineError:
         metadata = response.get("ResponseMetadata", {})
         status = int(metadata.get("HTTPStatusCode", 0))
         error = response.get("Error") or response  # Ceph's STS leaves the envelope out
         code = str(error.get("Code") or status)
         text = str(error.get("Message") or "")
-        # S3 says by a 301 that a bucket is in another region, and by which code.
-        if status in _REDIRECTS or (status == 301 and self._service != "s3"):
+        # S3 says by these that a bucket is in another region, too: its planes tell.
+        if status in _REDIRECTS and self._service != "s3":
             return RedirectRefused(
                 f"{self._service} answered {operation} with a redirect ({status})",
                 fix="Redirects are never followed: they would take the session token along. "
                 "Check the endpoint URL and the region",
             )
+        headers = metadata.get("HTTPHeaders", {})
+        if error.get("Region"):
+            headers.setdefault("x-amz-bucket-region", error["Region"])
         return AnswerError(operation, code, text, metadata)
 
     async def _open(self) -> Any:
@@ -190,15 +181,22 @@ class AwsClient:
     def _config(self) -> Any:
         from aiobotocore.config import AioConfig
 
-        timeouts = self._endpoints.timeouts
-        s3: dict[str, Any] = {"addressing_style": "path" if self._endpoint_url else "auto"}
+        endpoints, timeouts = self._endpoints, self._endpoints.timeouts
+        style: str = endpoints.addressing_style
+        if style == "auto" and self._endpoint_url:
+            style = "path"  # a bucket below an address of the user's own need not resolve
+        # Its default for us-east-1 is a host that also answers for buckets elsewhere.
+        s3: dict[str, Any] = {
+            "addressing_style": style,
+            "us_east_1_regional_endpoint": "regional",
+        }
         if self._streams:
             s3["payload_signing_enabled"] = False
         # Complete keeps the connection alive with white space for minutes (the S3 API page of
         # CompleteMultipartUpload), so the read time-out of control verbs must outlive it.
         patient = self._service == "s3" and not self._streams
         return AioConfig(
-            http_session_cls=_no_redirects(),
+            http_session_cls=_session_class(endpoints),
             retries={"total_max_attempts": 1, "mode": "standard"},
             max_pool_connections=MAX_STREAMS if self._streams else MAX_CONNECTIONS,
             connect_timeout=timeouts.connect,
@@ -208,6 +206,8 @@ class AwsClient:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             s3=s3,
+            use_dualstack_endpoint=endpoints.dualstack and not self._endpoint_url,
+            use_fips_endpoint=endpoints.fips and not self._endpoint_url,
         )
 
     async def aclose(self) -> None:
@@ -249,6 +249,22 @@ class _CallersCredentials:
         return self.get_account_id
 
 
+async def read_body(body: Any, size: int) -> bytes:
+    """At most ``size`` bytes of an answer's ``Body``; none at its end.
+
+    Raises:
+        ConnectionFailed: The connection broke, or was silent, inside the body.
+    """
+    import botocore.exceptions as failures
+    from aiohttp import ClientError
+
+    try:
+        piece: bytes = await body.read(size)
+        return piece
+    except (ClientError, failures.HTTPClientError, failures.IncompleteReadError) as error:
+        raise ConnectionFailed(f"the answer broke off ({type(error).__name__})") from None
+
+
 def _failures() -> Any:
     """botocore's exceptions. Raises UsageError where there is no SDK."""
     try:
@@ -285,23 +301,49 @@ def _as_we_said(params: Any, **_: Any) -> None:
     params["headers"].pop("Expect", None)
 
 
-def _no_redirects() -> type[Any]:
+def _session_class(endpoints: Endpoints) -> type[Any]:
     from aiobotocore.httpsession import AIOHTTPSession
 
-    class NoRedirects(AIOHTTPSession):  # type: ignore[misc]
-        """Sends each request once, to the host that it was signed for."""
+    # Not the SDK's own: aiobotocore before 3 checks no certificate where there is a proxy.
+    trust = ssl.create_default_context(cafile=endpoints.ca_bundle)
+
+    class OurWay(AIOHTTPSession):  # type: ignore[misc]
+        """Sends each request once, to the host that it was signed for, by the proxy we say."""
+
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **settings)
+            self._proxy_config = _ProxyRules(endpoints.proxies)
 
         async def _get_session(self, proxy_url: Any) -> Any:
-            return _RequestOnly(await super()._get_session(proxy_url))
+            return _RequestOnly(await super()._get_session(proxy_url), trust)
 
-    return NoRedirects
+    return OurWay
+
+
+class _ProxyRules:
+    """Stands where botocore keeps its own reading of the environment."""
+
+    def __init__(self, proxies: Proxies) -> None:
+        self._proxies = proxies
+        self.settings: dict[str, Any] = {}
+
+    def proxy_url_for(self, url: str) -> str | None:
+        parts = urlsplit(url)
+        secure = parts.scheme == "https"
+        port = parts.port or (443 if secure else 80)
+        proxy = self._proxies.before(parts.hostname or "", port, secure=secure)
+        return proxy.url if proxy is not None else None
+
+    def proxy_headers_for(self, proxy_url: str) -> dict[str, str]:
+        return {}  # aiohttp takes user and password from the URL
 
 
 class _RequestOnly:
-    """The one method of aiohttp's session that aiobotocore calls, with redirects off."""
+    """The one method of aiohttp's session that aiobotocore calls, as we want it."""
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, trust: ssl.SSLContext) -> None:
         self._session = session
+        self._ours = {"allow_redirects": False, "ssl": trust}
 
     async def request(self, method: str, **arguments: Any) -> Any:
-        return await self._session.request(method, **{**arguments, "allow_redirects": False})
+        return await self._session.request(method, **{**arguments, **self._ours})

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from engine.api.background import outcomes
 from engine.api.opened import EngineSetup, OpenEngine, guarded, of_an_engine, source_of
-from engine.api.streaming import StreamingVerbs
+from engine.api.streaming import StreamingVerbs, copy_rules
 from engine.api.streaming import object_url as _object_url
-from engine.batch import Manifest, Report, run_batch
+from engine.batch import Manifest, Outcome, Report, run_batch
 from engine.clock import LoopClock
 from engine.config import AddressingStyle, RegionMismatch, RetryPolicy, TransferConfig
 from engine.credentials import (
@@ -209,14 +210,52 @@ class Engine(StreamingVerbs):
         """
         return await download(_object_url(url), Path(path), self._ready().working(options))
 
-    async def run(self, manifest: Manifest, *, options: ObjectOptions | None = None) -> Report:
+    async def run(
+        self,
+        manifest: Manifest,
+        *,
+        options: ObjectOptions | None = None,
+        source_options: ObjectOptions | None = None,
+        source_engine: Engine | None = None,
+        through: bool = False,
+        keep_tags: bool = True,
+    ) -> Report:
         """Many objects, as the manifest says. One that fails does not stop the others.
+
+        ``source_options`` and what follows it are about copies from S3 to S3, see ``copy``.
 
         Raises:
             UsageError: The manifest cannot be read, or ``options`` are of one object.
             CredentialsError: No credentials are to be had any more.
         """
-        return await run_batch(manifest, self._ready().moving(manifest, options))
+        engine = self._ready()
+        rules = copy_rules(
+            engine,
+            source_options=source_options,
+            source_engine=source_engine,
+            through=through,
+            keep_tags=keep_tags,
+        )
+        return await run_batch(manifest, replace(engine.moving(manifest, options), copies=rules))
+
+    def transfer(
+        self, manifest: Manifest, *, options: ObjectOptions | None = None
+    ) -> AsyncGenerator[Outcome, None]:
+        """``run``, with what becomes of each entry as it is known, in no order::
+
+            async for outcome in s3.transfer(manifest):
+                if isinstance(outcome, Failure): ...
+
+        Who is slow to take one holds the others back. Leaving the loop early cancels the rest:
+        what was moved stays, nothing unfinished is visible. With ``contextlib.aclosing`` around
+        it all of that is done when the block ends; else soon after.
+
+        Raises:
+            UsageError: The manifest cannot be read, or ``options`` are of one object.
+            CredentialsError: No credentials are to be had any more.
+        """
+        engine = self._ready()
+        return outcomes(manifest, engine.moving(manifest, options), engine.begin)
 
     async def head(self, url: S3Url | str, *, options: ObjectOptions | None = None) -> ObjectInfo:
         """What S3 says of one object, or of the version of ``options``.

@@ -15,6 +15,7 @@ import anyio.abc
 import anyio.lowlevel
 
 from engine._wire.sts import StsClient
+from engine.api.background import Work
 from engine.batch import Manifest
 from engine.config import Endpoints, RetryPolicy, TransferConfig
 from engine.credentials import (
@@ -79,6 +80,7 @@ class OpenEngine:
         self._extra_lock = anyio.Lock()
         self._tasks = anyio.create_task_group()
         self._running: list[Broker] = []
+        self._works: set[Work] = set()
         self._builder = ChainBuilder(
             self._sts,
             session_name=f"s3engine-{setup.run_id}",
@@ -108,6 +110,8 @@ class OpenEngine:
         the task group it would come back inside a group."""
         try:
             with anyio.CancelScope(shield=True):
+                for work in list(self._works):
+                    await work.stop()
                 await self.context.data.aclose()
                 await self.context.control.aclose()
                 await self._sts.aclose()
@@ -121,6 +125,18 @@ class OpenEngine:
         self._running.append(broker)
         with anyio.CancelScope(shield=True):  # it begins at once, and cannot be cancelled then
             await self._tasks.start(broker.run_until_stopped)
+
+    def begin(self, work: Work) -> None:
+        """Begin something that ends with the engine at the latest, before its connections do."""
+
+        async def run() -> None:
+            try:
+                await work.run()
+            finally:
+                self._works.discard(work)
+
+        self._works.add(work)
+        self._tasks.start_soon(run)
 
     def _stop_brokers(self) -> None:
         for broker in self._running:
@@ -159,7 +175,7 @@ class OpenEngine:
         context = self.working(options)
         if not manifest.is_one_object:
             _refuse_single(context.options)
-        elif any(entry.operation == "upload" for entry in manifest.entries):
+        elif any(entry.operation != "download" for entry in manifest.entries):
             return self.writing(options)
         return context
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from engine.api.opened import OpenEngine
 from engine.errors import UsageError
-from engine.options import PLAIN, ObjectOptions
+from engine.options import ObjectOptions
 from engine.transfer import (
     CopyRules,
     ObjectWriter,
@@ -93,7 +93,8 @@ class StreamingVerbs:
         instead. The storage class and the encryption are those of ``options``, else the bucket's.
 
         Args:
-            source_options: What S3 wants to hear of the source: version, customer's key, owner.
+            source_options: What S3 wants to hear of the source: version, owner, customer's key
+                (the engine's own key is taken for the target only).
             source_engine: An open engine whose credentials read the source, where these may only
                 write the target. The bytes then go through this process.
             through: Let them go through with these credentials: for a store that does not copy.
@@ -105,14 +106,33 @@ class StreamingVerbs:
             TransferError: The target was not written; what was there before is unchanged.
             ChecksumMismatch: The copy is not the source.
         """
-        rules = CopyRules(
+        rules = copy_rules(
+            self._ready(),
+            source_options=source_options,
+            source_engine=source_engine,
             through=through,
             keep_tags=keep_tags,
-            source_options=source_options or PLAIN,
-            source=source_engine._ready().working(source_options) if source_engine else None,
         )
         context = replace(self._ready().writing(options), copies=rules)
         return await copy(object_url(source), object_url(target), context)
+
+
+def copy_rules(
+    engine: OpenEngine,
+    *,
+    source_options: ObjectOptions | None,
+    source_engine: StreamingVerbs | None,
+    through: bool,
+    keep_tags: bool,
+) -> CopyRules:
+    """How ``engine`` copies, as the keywords of its verbs say it."""
+    if source_engine is None:
+        options = engine.working(source_options).options
+        key = source_options.customer_key if source_options is not None else None
+        options = replace(options, customer_key=key)  # the engine's own is the target's
+        return CopyRules(through=through, keep_tags=keep_tags, source_options=options)
+    reading = source_engine._ready().working(source_options)
+    return CopyRules(keep_tags=keep_tags, source_options=reading.options, source=reading)
 
 
 def object_url(url: S3Url | str) -> S3Url:

@@ -17,6 +17,10 @@ class Failure:
     error: EngineError
 
 
+Outcome = TransferResult | Failure
+"""What became of one entry."""
+
+
 @dataclass(slots=True)
 class Report:
     """Counts of what was moved, and everything that was not.
@@ -35,10 +39,14 @@ class Report:
     failed: list[Failure] = field(default_factory=list)
     seconds: float = 0.0
 
-    def add(self, result: TransferResult) -> None:
+    def add(self, outcome: Outcome) -> None:
+        """Count one entry."""
+        if isinstance(outcome, Failure):
+            self.failed.append(outcome)
+            return
         self.objects += 1
-        self.bytes += result.size
-        self.verified += result.verified
+        self.bytes += outcome.size
+        self.verified += outcome.verified
 
     def failures(self) -> Manifest:
         """The entries that were not moved, to be run again."""

@@ -84,7 +84,7 @@ def _file_entry(tree: Tree, item: os.DirEntry[str]) -> ManifestEntry:
         url = tree.prefix.join(path.relative_to(tree.folder).as_posix())
     except UsageError as error:
         return _problem(tree, path, error.headline)
-    return ManifestEntry("upload", path, url)
+    return ManifestEntry("upload", path, url, item.stat().st_size)
 
 
 def _problem(tree: Tree, path: Path, problem: str) -> ManifestEntry:

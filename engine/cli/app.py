@@ -30,6 +30,7 @@ COMMANDS = {
         "Setup",
         "show credentials, or lend them: env, process, serve, exec",
     ),
+    "bench": ("Setup", "measure transfers to a bucket, beside other tools"),
     "demo": ("Setup", "run the main job on embedded real parts"),
     "testing": ("Setup", "run the test doubles of S3, STS and Redshift"),
 }

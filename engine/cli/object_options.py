@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,7 @@ _STORED_OPTIONS = stack("What uploads are stored with", (
     option("--content-language", metavar="TEXT"),
     option("--content-disposition", metavar="TEXT"),
     option("--cache-control", metavar="TEXT"),
+    option("--expires", metavar="DATE", help="As HTTP writes it: Thu, 01 Jan 2026 00:00:00 GMT."),
     option("--metadata", multiple=True, metavar="KEY=VALUE", help="User metadata; repeatable."),
     option("--tag", multiple=True, metavar="KEY=VALUE", help="Object tag; repeatable."),
     option("--preserve-mtime", is_flag=True,
@@ -80,7 +81,7 @@ def object_options(function: F) -> F:
     return function
 
 
-def options_of_all(flags: dict[str, Any]) -> ObjectOptions:
+def options_of_all(flags: Mapping[str, Any]) -> ObjectOptions:
     """What holds for every object of a run, by the flags that the command has.
 
     Raises:
@@ -92,6 +93,7 @@ def options_of_all(flags: dict[str, Any]) -> ObjectOptions:
         content_type=flags.get("content_type"),
         guess_content_type=not flags.get("no_guess_mime_type", True),
         cache_control=flags.get("cache_control"),
+        expires=flags.get("expires"),
         content_disposition=flags.get("content_disposition"),
         content_encoding=flags.get("content_encoding"),
         content_language=flags.get("content_language"),
@@ -99,7 +101,7 @@ def options_of_all(flags: dict[str, Any]) -> ObjectOptions:
         metadata=_pairs("metadata", flags.get("metadata", ())),
         tags=_pairs("a tag", flags.get("tag", ())),
         encryption=_encryption(flags),
-        customer_key=_customer_key(flags.get("sse_c_key_file")),
+        customer_key=customer_key_of(flags.get("sse_c_key_file")),
         expected_bucket_owner=flags.get("expected_bucket_owner"),
         requester_pays=flags.get("request_payer", False),
         if_none_match=flags.get("no_overwrite", False) or flags.get("if_none_match", False),
@@ -108,14 +110,14 @@ def options_of_all(flags: dict[str, Any]) -> ObjectOptions:
     )
 
 
-def options_of_one(flags: dict[str, Any]) -> ObjectOptions:
+def options_of_one(flags: Mapping[str, Any]) -> ObjectOptions:
     """What names a single object: its version, its ETag."""
     from engine.options import ObjectOptions
 
     return ObjectOptions(if_match=flags["if_match"], version_id=flags["version_id"])
 
 
-def _encryption(flags: dict[str, Any]) -> Encryption | None:
+def _encryption(flags: Mapping[str, Any]) -> Encryption | None:
     from engine.options import Encryption
 
     algorithm = flags.get("sse")
@@ -140,8 +142,8 @@ def _pairs(what: str, texts: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _customer_key(path: Path | None) -> CustomerKey | None:
-    """Raises UsageError, which shows the file's name and nothing of what is in it."""
+def customer_key_of(path: Path | None) -> CustomerKey | None:
+    """The key in a file. Raises UsageError, which shows nothing of what is in it."""
     from engine.options import CUSTOMER_KEY_BYTES, CustomerKey
 
     if path is None:

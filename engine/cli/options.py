@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import click
 
+from engine.limits import PROFILES
 from engine.types import GiB, KiB, MiB
 
 T = TypeVar("T")
@@ -163,6 +164,8 @@ _TRANSFER_OPTIONS = (
             help="Downloads strictly above it are fetched as parallel ranges."),
     option("--part-size", type=Size(), default=8 * MiB, show_default=True,
             help="Of parts and ranges; raised to fit 10,000."),
+    option("--store-profile", type=click.Choice(sorted(PROFILES)), default="aws",
+            show_default=True, help="Whose limits hold for parts and objects."),
     option("--max-concurrency", type=int,
             help="Requests under way. Default: from 64 small, 16 big, up to 512."),
     option("--max-memory", type=Size(), default=256 * MiB, show_default=True,
@@ -231,7 +234,7 @@ transfer_options = stack("Sizes and limits", _TRANSFER_OPTIONS)
 output_options = stack("Output", _OUTPUT_OPTIONS)
 
 
-def role_from(flags: dict[str, Any], arn: str | None, duration: int) -> Any:
+def role_from(flags: Mapping[str, Any], arn: str | None, duration: int) -> Any:
     """A RoleSpec of the shared role flags, or None without an ARN."""
     from engine.credentials.role import RoleSpec
     from engine.errors import UsageError

@@ -29,6 +29,7 @@ from engine.events import (
     PartDone,
     Retried,
     UploadLeft,
+    WalkDone,
 )
 from engine.redact import redact
 from engine.types import GiB, KiB, MiB
@@ -113,6 +114,7 @@ class Progress:
     moved: int = 0
     retries: int = 0
     renewals: int = 0
+    total: WalkDone | None = None
     started: float = field(default_factory=time.monotonic)
     _shown: float = 0.0
     _live: LiveLine | None = None
@@ -154,6 +156,8 @@ class Progress:
             self.moved += event.size
         elif isinstance(event, ObjectDone):
             self.objects += 1
+        elif isinstance(event, WalkDone):
+            self.total = event
         elif isinstance(event, ObjectFailed):
             self.skipped += event.code in self.skips
             self.failed += event.code not in self.skips
@@ -161,6 +165,17 @@ class Progress:
             self.retries += 1
         elif isinstance(event, LeaseRenewed):
             self.renewals += event.generation > 1
+
+    def state(self) -> str:
+        """The summary of a run that is under way: how far of how much."""
+        if self.total is None:
+            return self.summary()
+        done = self.objects + self.failed + self.skipped
+        size = f", {size_text(self.moved)}"
+        if self.total.size:
+            share = min(self.moved / self.total.size, 1)
+            size += f" of {size_text(self.total.size)} ({share:.0%})"
+        return f"{self.summary()}; {done} of {self.total.objects}{size}"
 
     def summary(self) -> str:
         seconds = max(time.monotonic() - self.started, 1e-6)
@@ -221,10 +236,10 @@ class Progress:
                 self._live = LiveLine()
             if now - self._shown >= REDRAW_EVERY:
                 self._shown = now
-                self._live.show(self.summary())
+                self._live.show(self.state())
         elif now - (self._shown or self.started) >= LINE_EVERY:
             self._shown = now
-            click.echo(self.summary(), err=True)
+            click.echo(self.state(), err=True)
 
     def _print_json(self, event: Event) -> None:
         row: dict[str, object] = {"v": 1, "run": self.run_id}
@@ -262,6 +277,8 @@ class Progress:
             }
         elif isinstance(event, UploadLeft):
             row |= {"event": "upload_left", "url": str(event.url), "upload_id": event.upload_id}
+        elif isinstance(event, WalkDone):
+            row |= {"event": "total", "objects": event.objects, "bytes": event.size}
         elif isinstance(event, LoadStep):
             row |= {"event": "load_step", "load": event.load_id, "step": event.step}
         elif isinstance(event, BytesMoved | PartDone | Retried | LeaseRenewalFailed):

@@ -8,43 +8,41 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine.cli.object_options import options_of_all
 from engine.cli.options import network_of, role_from
 from engine.cli.output import Progress, set_up_logging
 from engine.config import TransferConfig
 from engine.errors import CommitUnknown
+from engine.events import Emit, Event, silent
+from engine.limits import StoreLimits
+
+if TYPE_CHECKING:
+    from engine.api import Engine
 
 T = TypeVar("T")
 
 
 class Session:
-    """One run of the command: an engine made from flags, and its progress."""
+    """One run of the command: an engine made from flags, and its progress.
 
-    def __init__(self, flags: dict[str, Any]) -> None:
-        from engine.api import Engine
+    Args:
+        hook: Told every event besides.
+    """
 
+    def __init__(self, flags: dict[str, Any], hook: Emit = silent) -> None:
         set_up_logging(flags.get("verbose", 0))
         self.progress = Progress(
             run_id="", as_json=flags.get("as_json", False), quiet=flags.get("quiet", False)
         )
-        self.engine = Engine(
-            _role(flags),
-            region=flags["region"],
-            endpoint_url=flags["endpoint_url"],
-            sts_endpoint_url=flags["sts_endpoint_url"],
-            redshift_endpoint_url=flags.get("redshift_endpoint_url"),
-            **network_of(flags),
-            source=flags["source"],
-            profile=flags["profile"],
-            config=_config(flags),
-            options=options_of_all(flags),
-            hook=self.progress,
-            refuse_long_chain=flags["refuse_long_chain"],
-            data_plane=flags.get("data_plane", "wire"),  # the commands of credentials have none
-        )
+
+        def tell(event: Event) -> None:
+            self.progress(event)
+            hook(event)
+
+        self.engine = engine_of(flags, tell)
         self.progress.run_id = self.engine.run_id
 
     def run(self, work: Callable[[], Awaitable[T]]) -> T:
@@ -57,6 +55,28 @@ class Session:
             return run_until_signal(self.engine, work)
         finally:
             self.progress.close()
+
+
+def engine_of(flags: Mapping[str, Any], hook: Emit) -> Engine:
+    """The engine that the flags ask for, closed."""
+    from engine.api import Engine
+
+    return Engine(
+        _role(flags),
+        region=flags["region"],
+        endpoint_url=flags["endpoint_url"],
+        sts_endpoint_url=flags["sts_endpoint_url"],
+        redshift_endpoint_url=flags.get("redshift_endpoint_url"),
+        ca_bundle=flags["ca_bundle"],
+        **network_of(flags),
+        source=flags["source"],
+        profile=flags["profile"],
+        config=_config(flags),
+        options=options_of_all(flags),
+        hook=hook,
+        refuse_long_chain=flags["refuse_long_chain"],
+        data_plane=flags.get("data_plane", "wire"),  # the commands of credentials have none
+    )
 
 
 class Stopped(BaseException):
@@ -125,7 +145,7 @@ def _has_uvloop() -> bool:
     return find_spec("uvloop") is not None
 
 
-def _config(flags: dict[str, Any]) -> TransferConfig:
+def _config(flags: Mapping[str, Any]) -> TransferConfig:
     names = (
         "multipart_threshold",
         "multipart_download_threshold",
@@ -134,8 +154,9 @@ def _config(flags: dict[str, Any]) -> TransferConfig:
         "max_memory",
         "checksum",
     )
-    return TransferConfig(**{name: flags[name] for name in names if name in flags})
+    given = {name: flags[name] for name in names if name in flags}
+    return TransferConfig(**given, limits=StoreLimits.of(flags.get("store_profile", "aws")))
 
 
-def _role(flags: dict[str, Any]) -> Any:
+def _role(flags: Mapping[str, Any]) -> Any:
     return role_from(flags, flags["role_arn"], flags["session_duration"])

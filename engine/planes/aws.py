@@ -8,12 +8,22 @@ from typing import Any, final
 from engine._wire.documents import is_writable
 from engine.config import Endpoints
 from engine.errors import ProtocolError, S3Error
+from engine.events import Emit, silent
 from engine.options import PLAIN, ObjectOptions
 from engine.planes.aws_calls import AwsCalls
+from engine.planes.aws_data import AwsDataPlane
 from engine.planes.aws_parameters import checksum_field, checksum_in, parameters
 from engine.planes.copies import copied_part, copy_headers, part_copy_headers
 from engine.planes.errors import GONE, s3_error
-from engine.protocols import ChecksumAlgorithm, Clock, ControlPlane, CopySource, Lease
+from engine.planes.regions import BucketRegions
+from engine.protocols import (
+    ChecksumAlgorithm,
+    Clock,
+    ControlPlane,
+    CopySource,
+    DataPlane,
+    Lease,
+)
 from engine.types import (
     ByteRange,
     Checksum,
@@ -42,9 +52,18 @@ class AwsControlPlane(ControlPlane):
         *,
         clock: Clock,
         user_agent: str,
+        emit: Emit = silent,
+        beside: DataPlane | None = None,
         **_unused: object,
     ) -> None:
-        self._calls = AwsCalls(endpoints, lease, clock=clock, user_agent=user_agent)
+        known = beside.regions if isinstance(beside, AwsDataPlane) else None
+        self._calls = AwsCalls(
+            endpoints,
+            lease,
+            regions=known or BucketRegions(endpoints, emit),
+            clock=clock,
+            user_agent=user_agent,
+        )
 
     async def head_object(
         self, url: S3Url, *, options: ObjectOptions = PLAIN, checksum: bool = True

@@ -15,12 +15,15 @@ from typing import Any, final
 
 import anyio
 
+from engine._aws.client import read_body
 from engine.config import Endpoints
 from engine.errors import ConnectionFailed, EngineError, ProtocolError
+from engine.events import Emit, silent
 from engine.options import PLAIN, ObjectOptions
 from engine.planes.answers import check_echo, check_etag, check_span, etag_of, object_info
 from engine.planes.aws_calls import AwsCalls
 from engine.planes.aws_parameters import checksum_field, parameters
+from engine.planes.regions import BucketRegions
 from engine.protocols import ByteSink, ByteSource, ChecksumAlgorithm, Clock, DataPlane, Lease
 from engine.threads import ThreadDoor
 from engine.types import (
@@ -46,6 +49,7 @@ class AwsDataPlane(DataPlane):
         endpoints: Where S3 is, its CA bundle, and the timeouts.
         lease: Asked before every request; told when S3 says that its credentials have expired.
         user_agent: The User-Agent header.
+        emit: Told of buckets in other regions.
     """
 
     def __init__(
@@ -56,9 +60,18 @@ class AwsDataPlane(DataPlane):
         clock: Clock,
         threads: ThreadDoor,
         user_agent: str,
+        emit: Emit = silent,
         **_unused: object,
     ) -> None:
-        self._calls = AwsCalls(endpoints, lease, clock=clock, user_agent=user_agent, streams=True)
+        self.regions = BucketRegions(endpoints, emit)
+        self._calls = AwsCalls(
+            endpoints,
+            lease,
+            regions=self.regions,
+            clock=clock,
+            user_agent=user_agent,
+            streams=True,
+        )
         self._timeouts = endpoints.timeouts
         self._threads = threads
         self._bytes_sent = self._bytes_received = 0
@@ -225,7 +238,7 @@ class AwsDataPlane(DataPlane):
         while done < len(view):
             try:
                 with anyio.fail_after(self._timeouts.stall):
-                    piece = await self._calls.client.read(body, len(view) - done)
+                    piece = await read_body(body, len(view) - done)
             except TimeoutError:
                 raise ConnectionFailed(
                     f"get object of {url}: no byte for {self._timeouts.stall:g} s"

@@ -22,7 +22,7 @@ from engine._wire.http11 import build_request
 from engine._wire.pool import MAX_CONNECTIONS, MAX_SMALL_BODY, ConnectionPool, Response
 from engine._wire.sigv4 import UNSIGNED_PAYLOAD, Signer, encode_query
 from engine.config import Endpoints
-from engine.errors import ConnectionFailed, EngineError, ProtocolError, S3Error
+from engine.errors import ConnectionFailed, EngineError, ObjectChanged, ProtocolError, S3Error
 from engine.events import Emit, silent
 from engine.options import ObjectOptions
 from engine.planes.answers import date_of, refusal
@@ -252,10 +252,19 @@ class Exchanges:
             body = await response.read_small()
         except (ProtocolError, ConnectionFailed):
             body = b""  # a reset behind the head: the status has to do
-        return await self.judged(
-            call, refusal(call.operation, call.url, response.head, body, self._clock.now()),
-            response.head.headers,
-        )  # fmt: skip
+        error = refusal(call.operation, call.url, response.head, body, self._clock.now())
+        if isinstance(error, S3Error):
+            if error.s3_code == "RequestTimeout":
+                # S3 waited for bytes that we have sent: the connection is half dead.
+                response.connection.abort()
+            if error.status == 416 and "if-match" in call.plain:
+                # The range was inside the version that it is pinned to.
+                return ObjectChanged(
+                    f"{call.url} was overwritten while it was read",
+                    s3_code=error.s3_code,
+                    status=416,
+                )
+        return await self.judged(call, error, response.head.headers)
 
     async def judged(
         self, call: Call, error: EngineError, headers: Mapping[str, str]

@@ -21,6 +21,7 @@ async def copy_object(exchange: Exchange, store: Store) -> Answer:
     a source without one, has its bytes read."""
     (await read_body(exchange, store)).close()
     await _check_source(exchange, store)
+    await _check_target(exchange, store)
     answer = await store.forward(exchange)
     etag = etag_in(answer)
     if not etag:
@@ -86,6 +87,28 @@ async def _check_source(exchange: Exchange, store: Store) -> None:
     etag = found.headers.get("ETag", "")
     if found.status == 200 and etag.strip('"') != wanted.strip('"'):
         raise AwsError("PreconditionFailed", Condition="x-amz-copy-source-If-Match")
+
+
+async def _check_target(exchange: Exchange, store: Store) -> None:
+    """The conditions on what is there, which moto knows of other writes only.
+
+    Raises:
+        AwsError: PreconditionFailed or NoSuchKey.
+    """
+    headers = exchange.request.headers
+    if "If-None-Match" not in headers and "If-Match" not in headers:
+        return
+    found = await store.forwarder.send("HEAD", exchange.request.raw_path, {})
+    found.release()
+    if "If-None-Match" in headers and found.status == 200:
+        raise AwsError("PreconditionFailed", Condition="If-None-Match")
+    wanted = headers.get("If-Match")
+    if wanted is None:
+        return
+    if found.status != 200:
+        raise AwsError("NoSuchKey")
+    if found.headers.get("ETag", "").strip('"') != wanted.strip('"'):
+        raise AwsError("PreconditionFailed", Condition="If-Match")
 
 
 async def _digest(headers: Mapping[str, str], store: Store, algorithm: str) -> tuple[bytes, int]:

@@ -45,6 +45,7 @@ _KNOWN: Mapping[str, tuple[int, str]] = {
     "MalformedXML": (400, "The XML you provided was not well-formed."),
     "MissingAuthenticationToken": (403, "Request is missing Authentication Token"),
     "MissingContentLength": (411, "You must provide the Content-Length HTTP header."),
+    "NoSuchKey": (404, "The specified key does not exist."),
     "NoSuchUpload": (404, "The specified multipart upload does not exist."),
     "NotImplemented": (501, "A header you provided implies functionality not implemented"),
     "PackedPolicyTooLarge": (400, "The total packed size of the session policies is too large."),

@@ -22,12 +22,13 @@ from functools import reduce
 
 import anyio.lowlevel
 
-from engine.errors import AccessDenied, ChecksumMismatch, ObjectChanged, S3Error
+from engine.errors import AccessDenied, ChecksumMismatch, EngineError, ObjectChanged, S3Error
 from engine.events import BytesMoved, ObjectDone, PartDone, silent
 from engine.options import ObjectOptions
 from engine.protocols import ChecksumAlgorithm, CopySource
 from engine.transfer.checksums import CHECKSUMS, NONE, chosen
-from engine.transfer.context import TransferContext
+from engine.transfer.conditional import ConditionalWrite, upload_until_no_conflict
+from engine.transfer.context import TransferContext, uncounted
 from engine.transfer.download import fetch_range, head
 from engine.transfer.multipart import abort_upload, complete_upload, create_upload
 from engine.transfer.parts import Part, PartPlan, plan_copy, plan_parts
@@ -72,7 +73,9 @@ async def copy(source: S3Url, target: S3Url, context: TransferContext) -> Transf
     else:
         plan = plan_copy(info.size, context.config)
         within = _copy_in_parts if plan.multipart else _copy_whole
-        receipt, verified = await within(info, target, plan, context, reading)
+        receipt, verified = await upload_until_no_conflict(
+            lambda number: within(info, target, plan, _again(context, number), reading)
+        )
     seconds = context.clock.monotonic() - started
     parts = len(plan.parts)
     context.emit(ObjectDone(target, str(source), "copy", info.size, parts, seconds))
@@ -106,17 +109,25 @@ async def _copy_whole(
         options = _merged(options, info, tags)
     asked = CopySource(info.url, info.etag or None, reading.options)
     algorithm = chosen(context.config.checksum)
+    write = _conditional(info, target, context)
 
     async def send() -> PutReceipt:
-        async with context.limiter.slot(big=False, size=0):
-            return await context.control.copy_object(
-                asked,
-                target,
-                algorithm,
-                keep_metadata=keep_metadata,
-                keep_tags=keep_tags,
-                options=options,
-            )
+        try:
+            async with context.limiter.slot(big=False, size=0):
+                return await context.control.copy_object(
+                    asked,
+                    target,
+                    algorithm,
+                    keep_metadata=keep_metadata,
+                    keep_tags=keep_tags,
+                    options=options,
+                )
+        except EngineError as error:
+            if write is None:
+                raise
+            if isinstance(error, S3Error) and error.status == 412:
+                await _check_source(info, reading)
+            return await write.settle(error)
 
     with _told(info.url):
         receipt, attempts = await context.retrier.run("copy object", target, send)
@@ -194,7 +205,11 @@ async def _through(
     reading = dataclasses.replace(reading, emit=silent)  # a byte is moved once
     algorithm = _algorithm_for(info.checksum, context)
     if plan.multipart:
-        return await _parts_through(info, target, plan, algorithm, context, reading)
+        return await upload_until_no_conflict(
+            lambda number: _parts_through(
+                info, target, plan, algorithm, _again(context, number), reading
+            )
+        )
     weight = await context.limiter.streams.acquire(info.size)
     try:
         source, verified = await _fetched(info, algorithm, reading)
@@ -252,6 +267,32 @@ async def _parts_through(
     except BaseException as error:
         await abort_upload(target, upload_id, error, context)
         raise
+
+
+# Conditions.
+
+
+def _again(context: TransferContext, number: int) -> TransferContext:
+    return context if number == 1 else uncounted(context)
+
+
+def _conditional(
+    info: ObjectInfo, target: S3Url, context: TransferContext
+) -> ConditionalWrite | None:
+    async def is_ours(found: ObjectInfo) -> bool:
+        ours, theirs = info.checksum, found.checksum
+        if ours is not None and theirs is not None and ours.full_object and theirs.full_object:
+            return ours == theirs and found.size == info.size
+        return found.size == info.size and found.etag == info.etag
+
+    return ConditionalWrite(target, context, is_ours) if context.options.conditional else None
+
+
+async def _check_source(info: ObjectInfo, reading: TransferContext) -> None:
+    """A refused condition may be that of either end: raises ObjectChanged if the source's."""
+    now = await reading.control.head_object(info.url, options=reading.options)
+    if now.etag != info.etag:
+        raise _changed(info.url)
 
 
 # What is kept.
@@ -350,6 +391,8 @@ def _told(source: S3Url) -> Iterator[None]:
             f"s3:PutObject on the target, by the same credentials; or {_THROUGH}"
         )
         raise
+    except ObjectChanged:
+        raise  # named already
     except S3Error as error:
         if error.status == 412:  # the source's If-Match
             raise _changed(source) from error

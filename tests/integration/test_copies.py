@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -15,13 +16,16 @@ from engine import (
     ChecksumMismatch,
     Credentials,
     Engine,
+    Manifest,
     MiB,
     NotFound,
     ObjectChanged,
+    ObjectExists,
     RoleSpec,
     S3Error,
     StoreLimits,
     TransferConfig,
+    UsageError,
 )
 from engine.events import BytesMoved, ObjectDone, Retried
 from engine.options import ObjectOptions
@@ -200,6 +204,18 @@ async def test_two_credentials_that_may_each_do_one_half(scene: Scene, size: int
     assert scene.aws.gate.open_uploads(scene.bucket) == []
 
 
+@pytest.mark.parametrize("size", [10, 16 * MiB])
+@pytest.mark.parametrize("through", [False, True])
+async def test_a_condition_on_the_target_is_named(scene: Scene, size: int, through: bool) -> None:
+    new = ObjectOptions(if_none_match=True)
+    async with scene.engine(config=IN_PARTS) as s3:
+        await s3.upload(bytes(size), scene.url("key"))
+        await s3.copy(scene.url("key"), scene.url("copy"), options=new, through=through)
+        with pytest.raises(ObjectExists):
+            await s3.copy(scene.url("key"), scene.url("copy"), options=new, through=through)
+    assert scene.aws.gate.open_uploads(scene.bucket) == []
+
+
 async def test_a_role_that_may_not_read_tags_is_told_how_to_go_on(scene: Scene) -> None:
     allow = [("s3:GetObject", "*"), ("s3:PutObject", "*"), ("s3:Abort*", "*"), ("s3:List*", "*")]
     role = scene.role_with("no-tags", allow=allow)
@@ -225,3 +241,40 @@ async def test_a_copy_that_is_cancelled_leaves_nothing(scene: Scene) -> None:
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:
     yield data
+
+
+async def test_a_prefix_is_copied_and_what_failed_is_a_manifest_again(
+    scene: Scene, tmp_path: Path
+) -> None:
+    keys = [f"in/{number:03}" for number in range(60)] + ["in//odd ü", "in/../x"]
+    for key in keys:
+        scene.aws.gate.put_object(scene.bucket, key, key.encode())
+    scene.aws.gate.faults.add(
+        kind="status", action="CopyObject", key="out/007", status=400, code="InvalidRequest"
+    )
+    async with scene.engine() as s3:
+        report = await s3.run(Manifest.copy(scene.url("in/"), scene.url("out")))
+        assert (report.objects, report.verified) == (len(keys) - 1, len(keys) - 1)
+        assert [failure.entry.name for failure in report.failed] == [scene.url("in/007")]
+        again = tmp_path / "again.ndjson"
+        assert await report.failures().save(again) == 1
+        assert b'"path"' not in again.read_bytes()
+        report = await s3.run(Manifest.read(again), through=True)
+        assert (report.objects, report.failed) == (1, [])
+        again.write_text('{"op":"copy","url":"s3://bucket/key","path":"file"}\n')
+        with pytest.raises(UsageError, match="line 1"):
+            await s3.run(Manifest.read(again))
+    gate = scene.aws.gate
+    copies = {f"in/{key[4:]}": key for key in gate.list_keys(scene.bucket, "out/")}
+    assert set(copies) == set(keys)
+    assert all(gate.get_object(scene.bucket, copies[key]) == key.encode() for key in keys)
+    assert len(scene.log("GetObject")) == 1
+
+
+async def test_a_copy_onto_itself_changes_what_it_is_stored_with(scene: Scene) -> None:
+    scene.aws.gate.put_object(scene.bucket, "in/key", b"bytes")
+    options = ObjectOptions(content_type="text/csv")
+    async with scene.engine() as s3:
+        report = await s3.run(Manifest.copy(scene.url("in/"), scene.url("in/")), options=options)
+        assert (report.objects, report.failed) == (1, [])
+        assert (await s3.head(scene.url("in/key"))).headers["content-type"] == "text/csv"

@@ -28,6 +28,8 @@ class Request:
     target: str
     headers: dict[str, str]
     body: bytes = b""
+    head: bytes = b""
+    connection: int = 0
 
 
 @dataclass
@@ -55,7 +57,8 @@ class Exchange:
         fields = {"date": DATE, "content-length": str(len(body))}
         fields |= {name.replace("_", "-"): value for name, value in headers.items()}
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        await self.send(f"HTTP/1.1 {status} X\r\n{lines}\r\n".encode() + body)
+        said = b"" if self.request.method == "HEAD" else body
+        await self.send(f"HTTP/1.1 {status} X\r\n{lines}\r\n".encode() + said)
 
     def reset(self) -> None:
         """Close with RST."""
@@ -81,23 +84,27 @@ class Origin:
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        number = self.connections
         task = asyncio.current_task()
         assert task is not None
         self.tasks.add(task)
         try:
-            while await self._one(reader, writer):
+            while await self._one(reader, writer, number):
                 pass
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             writer.transport.abort()
 
-    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _one(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
+    ) -> bool:
         raw = await reader.readuntil(b"\r\n\r\n")
         first, *lines = raw[:-4].decode().split("\r\n")
         method, target, _ = first.split(" ")
         pairs = (line.split(": ", 1) for line in lines)
-        request = Request(method, target, {name: value for name, value in pairs})
+        request = Request(method, target, {name.lower(): value for name, value in pairs}, head=raw)
+        request.connection = number
         self.requests.append(request)
         exchange = Exchange(self, reader, writer, request)
         script = self.script.popleft() if self.script else serve_s3

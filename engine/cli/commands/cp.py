@@ -1,18 +1,21 @@
-"""``s3engine cp``: files and trees up, objects and prefixes down."""
+"""``s3engine cp``: files and trees up, objects and prefixes down, or from S3 to S3."""
 
 from __future__ import annotations
 
 import glob
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from engine.batch import Manifest, ManifestEntry
+from engine.batch import Manifest, ManifestEntry, Report
 from engine.batch.manifest import Tree
+from engine.cli.copy_options import copy_options, copying, refuse_copy_flags
 from engine.cli.object_options import object_options, options_of_one
 from engine.cli.options import (
     GroupedCommand,
+    Size,
     engine_options,
     output_options,
     s3_options,
@@ -20,6 +23,7 @@ from engine.cli.options import (
 )
 from engine.cli.output import print_error, print_json
 from engine.cli.session import Session
+from engine.cli.stream_copy import copy_stream, is_stream
 from engine.errors import EngineError, ObjectExists, UsageError
 from engine.types import S3Url
 
@@ -28,6 +32,8 @@ Examples:
   s3engine cp day.csv.gz s3://bucket/in/
   s3engine cp dump/ s3://bucket/dump/ --role-arn ARN --session-duration 15m
   s3engine cp s3://bucket/dump/ out/
+  s3engine cp s3://bucket/dump/ s3://other/dump/
+  pg_dump db | s3engine cp - s3://bucket/db.sql
 """
 
 
@@ -35,22 +41,44 @@ Examples:
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.argument("target")
 @click.option("-r", "--recursive", is_flag=True, help="The same as a trailing slash.")
+@click.option(
+    "--expected-size",
+    type=Size(),
+    help="About how much comes from stdin, where it is over 500 GiB.",
+)
 @engine_options
 @s3_options
 @transfer_options
 @object_options
+@copy_options
 @output_options
 @click.pass_context
 def command(
     ctx: click.Context, /, sources: tuple[str, ...], target: str, recursive: bool, **flags: Any
 ) -> None:
-    """Copy files to S3 or objects from S3. A trailing slash means the whole tree."""
-    manifest = plan(sources, target, recursive=recursive)
+    """Copy files to S3, objects from S3, or from S3 to S3.
+
+    A trailing slash means the whole tree; - is stdin or stdout, for one object.
+    """
     one = options_of_one(flags)
+    is_copy = all(end.startswith("s3://") for end in (*sources, target))
+    if not is_copy:
+        refuse_copy_flags(flags)
+    if is_stream(sources, target):
+        copy_stream(sources, target, one, flags)
+        return
+    manifest = plan(sources, target, recursive=recursive)
+    if is_copy:
+        one = replace(one, version_id=None)  # that of the source, see ``copying``
     session = Session(flags)
     if flags["no_overwrite"]:
         session.progress.skips = frozenset({ObjectExists.code})
-    report = session.run(lambda: session.engine.run(manifest, options=one))
+
+    async def run() -> Report:
+        async with copying(session, flags, is_copy=is_copy) as keywords:
+            return await session.engine.run(manifest, options=one, **keywords)
+
+    report = session.run(run)
     session.progress.finish()
     failed = [row.error for row in report.failed if row.error.code not in session.progress.skips]
     skipped = len(report.failed) - len(failed)
@@ -97,8 +125,10 @@ def plan(sources: tuple[str, ...], target: str, *, recursive: bool) -> Manifest:
     """
     remote = [source.startswith("s3://") for source in sources]
     if target.startswith("s3://"):
+        if all(remote):
+            return _plan_copy(sources, target, recursive=recursive)
         if any(remote):
-            raise UsageError("copying from S3 to S3 is not built yet", fix="Copy down, then up")
+            raise UsageError("some sources are at S3 and some are not", fix="Copy them apart")
         return _plan_upload(sources, target, recursive=recursive)
     if not all(remote):
         raise UsageError(
@@ -121,7 +151,7 @@ def _plan_upload(sources: tuple[str, ...], target: str, *, recursive: bool) -> M
             trees.append(Tree("upload", path, prefix))
         elif path.is_file():
             url = prefix.join(path.name) if into else prefix
-            entries.append(ManifestEntry("upload", path, url))
+            entries.append(ManifestEntry("upload", path, url, path.stat().st_size))
         else:
             raise UsageError(f"no such file: {text}")
     _refuse_twins([str(entry.url) for entry in entries])
@@ -137,10 +167,7 @@ def _plan_download(sources: tuple[str, ...], target: str, *, recursive: bool) ->
         if recursive or not url.key or url.key.endswith("/"):
             if folder.is_file():
                 raise UsageError(f"{target} is a file; a tree needs a folder")
-            prefix = (
-                url if not url.key or url.key.endswith("/") else S3Url(url.bucket, url.key + "/")
-            )
-            trees.append(Tree("download", folder, prefix))
+            trees.append(Tree("download", folder, _as_prefix(url)))
         else:
             name = url.key.rsplit("/", 1)[-1]
             if into and name in ("", ".", ".."):
@@ -148,6 +175,25 @@ def _plan_download(sources: tuple[str, ...], target: str, *, recursive: bool) ->
             entries.append(ManifestEntry("download", folder / name if into else folder, url))
     _refuse_twins([str(entry.path) for entry in entries])
     return Manifest(trees, entries)
+
+
+def _plan_copy(sources: tuple[str, ...], target: str, *, recursive: bool) -> Manifest:
+    urls, prefix = [S3Url.parse(source) for source in sources], S3Url.parse(target)
+    into = len(urls) > 1 or not prefix.key or prefix.key.endswith("/")
+    trees, entries = [], []
+    for url in urls:
+        if recursive or not url.key or url.key.endswith("/"):
+            trees.append(Tree("copy", Path(), prefix, _as_prefix(url)))
+        else:
+            name = url.key.rsplit("/", 1)[-1]
+            target_url = prefix.join(name) if into else prefix
+            entries.append(ManifestEntry("copy", Path(), target_url, source=url))
+    _refuse_twins([str(entry.url) for entry in entries])
+    return Manifest(trees, entries)
+
+
+def _as_prefix(url: S3Url) -> S3Url:
+    return url if not url.key or url.key.endswith("/") else S3Url(url.bucket, url.key + "/")
 
 
 def _expand(source: str) -> list[str]:
