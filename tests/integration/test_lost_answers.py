@@ -124,6 +124,27 @@ async def test_a_store_that_makes_only_composite_checksums_is_compared_too(scene
         assert (await s3.upload(DATA, scene.url("again"))).verified
 
 
+async def test_documents_that_a_bit_flips_in_are_sent_or_looked_at_again(scene: Scene) -> None:
+    gate = scene.aws.gate
+    gate.faults.add(kind="garble", action="CompleteMultipartUpload", at=99, bit=1)
+    async with scene.engine(config=PARTS) as s3:
+        assert (await s3.upload(DATA, scene.url("sent"))).verified
+        # In the answer: a letter of the checksum.
+        before = (
+            '<?xml version="1.0" encoding="utf-8"?>\n<CompleteMultipartUploadResult '
+            'xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+            f"<Location>http://{scene.bucket}.s3.amazonaws.com/answered</Location>"
+            f"<Bucket>{scene.bucket}</Bucket><Key>answered</Key>"
+            f'<ETag>"{"0" * 32}-2"</ETag><ChecksumCRC64NVME>'
+        )
+        gate.faults.add(kind="flip", action="CompleteMultipartUpload", at=len(before) + 2)
+        result = await s3.upload(DATA, scene.url("answered"))
+    assert result.verified
+    assert len(scene.log("HeadObject")) == 1
+    for key in ("sent", "answered"):
+        assert gate.get_object(scene.bucket, key) == DATA
+
+
 async def test_another_object_than_was_sent_is_named(scene: Scene) -> None:
     gate = scene.aws.gate
     gate.sum_habit = "wrong"
