@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TOOLS := .venv-tools
 
-.PHONY: help demo test check rules interop bench prove docs format clean
+.PHONY: help demo test check rules interop packages dist bench compare prove docs format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -25,11 +25,11 @@ demo: $(VENV)/.demo-data  ## run the main job on embedded real parts
 	$(BIN)/s3engine demo
 
 test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest -m 'not prove and not interop' -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m 'not prove and not interop and not packages' -n 2 --dist loadfile $(PYTEST_ARGS)
 
 check: $(STAMP)  ## formatting, lint, types, layers
-	$(BIN)/ruff format --check engine tests benchmarks
-	$(BIN)/ruff check engine tests benchmarks
+	$(BIN)/ruff format --check engine tests benchmarks distributions
+	$(BIN)/ruff check engine tests benchmarks distributions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -44,9 +44,19 @@ interop: $(STAMP) $(TOOLS)/.installed  ## against real servers, from Debian pack
 rules: $(STAMP)  ## the 25 rules of the HTTP client: rule, tests, result
 	$(BIN)/python -m tests.rules
 
+packages: $(STAMP)  ## the distributions, installed beside what users have
+	$(BIN)/python -m tests.packages $(PYTEST_ARGS)
+
+dist: $(STAMP)  ## build both distributions into dist/
+	$(BIN)/python -m distributions dist
+
 bench: $(STAMP)  ## measure; ratios, never absolute figures
 	$(BIN)/python -m benchmarks.bench_transfer
 	$(BIN)/python -m benchmarks.compare --quick
+
+compare: $(STAMP)  ## the full comparison, hours: says how many at the start, goes on where it was stopped
+	$(BIN)/python -m benchmarks.compare --checksums on,off --auth static,role --out bench/full $(COMPARE_ARGS)
+	$(BIN)/python -m benchmarks.compare --network --out bench/network $(COMPARE_ARGS)
 
 prove: $(STAMP) $(VENV)/.demo-data  ## the long proofs
 	$(BIN)/python -m pytest -m prove $(PYTEST_ARGS)
@@ -55,8 +65,8 @@ docs:  ## where the documents are
 	@echo "README.md, CONTRIBUTING.md (map of the code), SECURITY.md, CHANGELOG.md"
 
 format: $(STAMP)  ## format and fix what can be fixed
-	$(BIN)/ruff format engine tests benchmarks
-	$(BIN)/ruff check --fix engine tests benchmarks
+	$(BIN)/ruff format engine tests benchmarks distributions
+	$(BIN)/ruff check --fix engine tests benchmarks distributions
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) $(TOOLS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -23,22 +23,22 @@ from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report_compare, report_html
+from benchmarks import bars, report_compare, report_html
 from benchmarks.fast_origin.build import CannotBuild, Programs, build, cache_folder
 from benchmarks.fast_origin.process import OriginProcess
 from benchmarks.harness import RunFailed
 from benchmarks.peers.known import PEERS, Peer
 from benchmarks.peers.measure import Bench, prepare, run
-from benchmarks.peers.plan import WORKS, Cell, Rounds, Sizes, Step, estimate, steps
+from benchmarks.peers.plan import WORKS, Cell, Rounds, Sizes, Step, estimate, groups, steps
 from benchmarks.peers.results import Results
-from benchmarks.peers.surroundings import conditions, printed, same
+from benchmarks.peers.surroundings import NETWORK_MODEL, conditions, printed, same
 from benchmarks.peers.venvs import CannotInstall
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
-_FULL = Sizes(big=2 * 2**30, count=5_000, small=64 * 2**10, keys=100_000)
 _QUICK = Sizes(big=128 * 2**20, count=500, small=64 * 2**10, keys=10_000)
 # Where round trips are slowed, the disk and a listing say nothing new.
 _NETWORK_WORKS = ("up-tmpfs", "down-tmpfs", "small-up", "small-down")
+_NETWORK_RTTS, _NETWORK_BANDWIDTH = (30, 100), 85_000_000
 _WARM_UP = Sizes(big=2**20, count=20, small=2**10, keys=1_000)
 _FREE_SHARE = 2.5  # source, one copy, and air
 # A peer that crashes once at its end, as some do now and then, is not out of the table.
@@ -55,6 +55,10 @@ def size_of(text: str) -> int:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in _names(text)]
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -76,7 +80,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--rounds", type=int, help="of most clients (5; 2 with --quick)")
     add("--rounds-off", type=int, help="with checksums off (3; 2 with --quick)")
     add("--rounds-slow", type=int, help="of boto3 and aioboto3 (2; 1 with --quick)")
-    add("--rtt", type=int, default=0, help="round trip in ms: the network table, https only")
+    add(
+        "--network",
+        action="store_true",
+        help="round trips of 30 and 100 ms, 85 MB/s a "
+        "connection, https, default settings of every tool",
+    )
+    add("--rtt", type=_numbers, default=[], help="round trips in ms, such as 30,100; https only")
     add("--bandwidth", type=size_of, default=0, help="per second and connection, such as 85MB")
     add("--threads", type=int, default=1, help="of the origin")
     add(
@@ -92,6 +102,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--out", type=Path, default=Path("bench"), help="where runs, JSON and HTML are written")
     add("--report-only", action="store_true", help="run nothing, report what there is")
     options = parser.parse_args(arguments)
+    if options.network:
+        options.rtt = options.rtt or list(_NETWORK_RTTS)
+        options.bandwidth = options.bandwidth or _NETWORK_BANDWIDTH
     _check_names(parser, options)
     return options
 
@@ -112,7 +125,7 @@ def _check_names(parser: argparse.ArgumentParser, options: argparse.Namespace) -
 
 def cells_of(options: argparse.Namespace) -> list[Cell]:
     """The tables that are asked for, in the order in which they are measured."""
-    base = _QUICK if options.quick else _FULL
+    base = _QUICK if options.quick else bars.FULL
     given = {
         "big": options.size,
         "count": options.count,
@@ -124,7 +137,8 @@ def cells_of(options: argparse.Namespace) -> list[Cell]:
     works = options.jobs or (_NETWORK_WORKS if network else [work.name for work in WORKS])
     transports = ["https"] if network else options.transports
     return [
-        Cell(work, transport, auth, checksums, options.rtt, options.bandwidth, sizes)
+        Cell(work, transport, auth, checksums, rtt, options.bandwidth, sizes)
+        for rtt in options.rtt or [0]
         for auth in options.auth
         for checksums in options.checksums
         for transport in transports
@@ -206,26 +220,28 @@ def _report(
 ) -> None:
     """Tables on standard output, JSON and HTML into files."""
     rows: list[report_html.Row] = []
+    runs_of: dict[Cell, report_compare.Runs] = {}
     for cell in cells:
         runs, notes = results.runs(cell, names), results.notes(cell, names)
         if not any(runs.values()):
             continue
+        runs_of[cell] = runs
         found = report_compare.summary(runs, cell.transport)
         rows.append((cell.title(), runs, notes, found))
         slowed = cell.rtt_ms or cell.bandwidth
-        link = report_compare.Link(cell.rtt_ms / 1000, cell.bandwidth) if slowed else None
+        secure = cell.transport == "https"
+        link = report_compare.Link(cell.rtt_ms / 1000, cell.bandwidth, secure) if slowed else None
         shown = report_compare.table(cell.title(), runs, notes, moved=cell.moved(), link=link)
         print(f"\n{shown}")
     if not rows:
         print("nothing was measured")
         return
+    standings = bars.standings(groups(cells), runs_of, options.threads)
     print("\n" + report_compare.overview([(row[0], row[3]) for row in rows]))
-    print('"tie": the ranges of the two overlap, no winner is named. "summed": body bytes whose')
-    print("checksum came with the request and was right, in the rounds in which the origin looked")
-    print("(--check). origin CPU: its own / the client's.")
-    if options.rtt or options.bandwidth:
-        print('"busy": share of the time of all opened connections that round trips and the')
-        print("bandwidth took up; the rest was start, set-up of connections, waiting, or CPU.")
+    print("\n" + bars.text(standings))
+    if odd := bars.caution(cells):
+        print(f"CAUTION: {odd}")
+    print(_explained(bool(options.rtt or options.bandwidth)))
     facts = results.conditions()
     document = {
         "conditions": facts,
@@ -233,11 +249,23 @@ def _report(
             {"title": title, "summary": found, "runs": runs, "notes": notes}
             for title, runs, notes, found in rows
         ],
+        "bars": [standing.fields() for standing in standings],
     }
     plain, html = options.out / "compare.json", options.out / "compare.html"
     plain.write_text(json.dumps(document, indent=1, default=_plain) + "\n")
-    html.write_text(report_html.page(facts[-1] if facts else {}, rows))
+    html.write_text(report_html.page(facts[-1] if facts else {}, rows, standings))
     print(f"wrote {plain} and {html}")
+
+
+def _explained(network: bool) -> str:
+    words = (
+        '"tie": the ranges of the two overlap, no winner is named. "summed": body bytes whose\n'
+        "checksum came with the request (header or trailer) and was right, in the rounds in which\n"
+        "the origin looked (--check). origin CPU: its own / the client's."
+    )
+    if network:
+        words += f'\n"of allowed": {report_compare.ALLOWED}\nthe network: {NETWORK_MODEL}'
+    return words
 
 
 def _plain(value: Any) -> Any:
@@ -280,6 +308,13 @@ def _bench(
             _run_all(bench, to_run, pythons, results, options.check)
 
 
+def _is_wanted(peer: Peer, options: argparse.Namespace) -> bool:
+    """By its name; without names all, but on a network only those that are as they come."""
+    if options.peers:
+        return peer.name in options.peers
+    return not (options.network and peer.tuned)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the options, run what is missing, report."""
     # So that the work folders are removed; they may hold much of the memory.
@@ -288,7 +323,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.disk = options.disk or Path.cwd()
     options.out.mkdir(parents=True, exist_ok=True)
     results = Results(options.results or options.out / "runs.jsonl")
-    chosen = [peer for peer in PEERS if not options.peers or peer.name in options.peers]
+    chosen = [peer for peer in PEERS if _is_wanted(peer, options)]
     if not options.report_only:
         try:
             programs = build()

@@ -29,6 +29,11 @@ REQUESTS = (
 # The origin's CPU / the leanest client's, above which the origin is what is measured.
 ORIGIN_LIMITS = {"http": 0.5, "https": 0.7}
 
+ALLOWED = (
+    "the time that requests and bytes need, dealt out evenly to the connections that were opened,\n"
+    "after each was set up, over the time that it took; the rest was start, waiting, or CPU."
+)
+
 Runs = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
@@ -111,14 +116,32 @@ class Link:
 
     rtt: float = 0.0
     bandwidth: int = 0
+    secure: bool = True
 
-    def busy(self, run: Mapping[str, Any], moved: int) -> float:
-        """How much of the time of its connections a run used; 1 is all of it, start included."""
+    def share(self, run: Mapping[str, Any], moved: int) -> float:
+        """How much of what its connections allow a run used; 1 is all of it.
+
+        The time that its requests and bytes need, dealt out evenly to the connections that it
+        opened, after each was set up (a round trip for TCP, one for TLS), over the time that it
+        took, start-up included.
+        """
         seen = run["origin"]
         needed = self.rtt * sum(seen[name] for name in REQUESTS)
         if self.bandwidth:
             needed += moved / self.bandwidth
-        return float(needed / (run["wall"] * seen["connections"]))
+        set_up = self.rtt * (2 if self.secure else 1)
+        return float((set_up + needed / max(seen["connections"], 1)) / run["wall"])
+
+
+def origin_busy(runs: Runs, threads: int) -> tuple[str, float]:
+    """The client under which the origin was busiest, and the share of its threads' time."""
+    shares = {
+        name: Spread.of([run["origin_cpu"] / run["wall"] / threads for run in own]).median
+        for name, own in runs.items()
+        if own
+    }
+    name = max(shares, key=lambda client: shares[client])
+    return name, shares[name]
 
 
 def table(
@@ -135,30 +158,30 @@ def table(
         notes: Of clients that have no runs: why.
         moved: Bytes of one run.
         link: Where connections are slowed: two more columns, how many connections were opened
-            and how much of their time was used.
+            and how much of what they allow was used.
     """
     lines = [
         title,
-        f"  {'client':<14}{'n':>2}  {'CPU s':>6} {'[min..max]':<14}{'x ours':>7}"
+        f"  {'client':<16} {'n':>2}  {'CPU s':>6} {'[min..max]':<14}{'x ours':>7}"
         f"  {'wall s':>6} {'[min..max]':<14}{'x ours':>7}  {'VmHWM MiB':>9}"
-        f"  {'origin CPU':>10}  {'summed':>6}{'  conns  busy' if link else ''}",
+        f"  {'origin CPU':>10}  {'summed':>6}{'  conns  of allowed' if link else ''}",
     ]
     by = {measure: spreads(runs, measure) for measure in MEASURES}
     shares = origin_shares(runs)
     for name, own in runs.items():
         if not own:
             continue
-        line = f"  {name:<14}{by['cpu'][name].rounds:>2}"
+        line = f"  {name:<16} {by['cpu'][name].rounds:>2}"
         for measure in ("cpu", "wall"):
             line += f"  {_figures(by[measure][name])}{_times(by[measure], name):>7}"
         line += f"  {by['rss'][name].median / 2**20:>9.1f}  {shares[name]:>10.2f}"
         line += f"  {summed_share(own):>6}"
         if link:
             opened = Spread.of([run["origin"]["connections"] for run in own]).median
-            busy = Spread.of([link.busy(run, moved) for run in own]).median
-            line += f"  {opened:>5.0f}  {busy:>4.2f}"
+            share = Spread.of([link.share(run, moved) for run in own]).median
+            line += f"  {opened:>5.0f}  {share:>10.2f}"
         lines.append(line)
-    lines += [f"  {name:<14}{why}" for name, why in notes.items() if not runs.get(name)]
+    lines += [f"  {name:<16} {why}" for name, why in notes.items() if not runs.get(name)]
     return "\n".join(lines)
 
 

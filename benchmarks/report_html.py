@@ -9,20 +9,25 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from benchmarks import bars
 from benchmarks.report_compare import OURS, Against, Runs, spreads
 from engine.bench.page import document, facts_table, rows_table
-from engine.bench.plots import Bar, bars
+from engine.bench.plots import Bar
+from engine.bench.plots import bars as plot
 
 _UNITS = {"cpu": ("CPU", 1.0, "s"), "wall": ("Wall time", 1.0, "s"), "rss": ("VmHWM", 2**20, "MiB")}
 
 Row = tuple[str, Runs, Mapping[str, str], Mapping[str, Any]]
 
 
-def page(conditions: Mapping[str, Any], rows: Sequence[Row]) -> str:
+def page(
+    conditions: Mapping[str, Any], rows: Sequence[Row], standings: Sequence[bars.Standing] = ()
+) -> str:
     """The whole page.
 
     Args:
         rows: Of each cell its title, runs, notes and summary.
+        standings: Against the bars.
     """
     plain = {n: v for n, v in conditions.items() if not isinstance(v, dict) and n != "kind"}
     versions = conditions.get("versions", {})
@@ -40,6 +45,8 @@ def page(conditions: Mapping[str, Any], rows: Sequence[Row]) -> str:
             ["", *(name for name, _, _ in _UNITS.values()), "origin's CPU"],
             [_overview_row(row[0], row[3]) for row in rows],
         ),
+        f"<h2>{escape(bars.HEAD.capitalize())}</h2>",
+        rows_table(["", "peers' checksums", ""], bars.html_rows(standings)),
         *(_cell(*row) for row in rows),
     ]
     return document("s3engine beside its peers", body)
@@ -80,7 +87,7 @@ def _cell(title: str, runs: Runs, notes: Mapping[str, str], _: Mapping[str, Any]
             )
             for client, spread in by_client.items()
         ]
-        parts.append(bars(rows, unit))
+        parts.append(plot(rows, unit))
     missing = [f"{name}: {why}" for name, why in notes.items() if not runs.get(name)]
     if missing:
         parts.append(f"<p>{escape('; '.join(missing))}</p>")

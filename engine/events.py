@@ -12,22 +12,21 @@ there is in all is told by ``WalkDone``, when the manifest has been read to its 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from engine.types import ByteRange, S3Url
 
 
-@dataclass(frozen=True, slots=True)
-class BytesMoved:
+class BytesMoved(Struct, frozen=True):
     """``size`` more bytes of one object are at the far end, for the first time."""
 
     url: S3Url
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class PartDone:
+class PartDone(Struct, frozen=True):
     """One part or range is acknowledged; ``range`` is None for an object moved whole."""
 
     url: S3Url
@@ -35,8 +34,7 @@ class PartDone:
     attempts: int
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectDone:
+class ObjectDone(Struct, frozen=True):
     """One object is whole at its destination."""
 
     url: S3Url
@@ -47,8 +45,7 @@ class ObjectDone:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectFailed:
+class ObjectFailed(Struct, frozen=True):
     """One object could not be moved; nothing of it is visible. ``code`` is the error's own."""
 
     url: S3Url
@@ -58,8 +55,7 @@ class ObjectFailed:
     code: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class WalkDone:
+class WalkDone(Struct, frozen=True):
     """A manifest is read to its end: so many objects, some moved by now, are to be moved in all.
     ``size`` is that of all of them; None where that of some is not known before they are moved."""
 
@@ -67,8 +63,7 @@ class WalkDone:
     size: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class UploadLeft:
+class UploadLeft(Struct, frozen=True):
     """An upload that failed could not be aborted: its parts stay at S3, and are billed.
 
     ``upload_id`` is empty where the answer that had it was lost: then it may have been begun, and
@@ -80,8 +75,7 @@ class UploadLeft:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Retried:
+class Retried(Struct, frozen=True):
     """A request is made again after ``delay`` seconds."""
 
     operation: str
@@ -91,8 +85,7 @@ class Retried:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class BucketElsewhere:
+class BucketElsewhere(Struct, frozen=True):
     """A bucket is in another region than was asked for; requests go there. Told once a bucket.
 
     ``asked_from`` is who asked for ``asked``; empty where nobody did.
@@ -104,8 +97,7 @@ class BucketElsewhere:
     asked_from: str
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseRenewed:
+class LeaseRenewed(Struct, frozen=True):
     """The broker holds a new set of credentials. ``seconds`` is how long getting it took."""
 
     source: str
@@ -114,8 +106,7 @@ class LeaseRenewed:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseRenewalFailed:
+class LeaseRenewalFailed(Struct, frozen=True):
     """A renewal failed; the old set is served as long as it lives.
 
     ``retry_in`` is in seconds; None where nobody is served and trying again would not help.
@@ -127,8 +118,7 @@ class LeaseRenewalFailed:
     retry_in: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseServedStale:
+class LeaseServedStale(Struct, frozen=True):
     """A renewal is due and fails; the old set, which lives ``remaining`` seconds, is served on.
     Told once a set."""
 
@@ -137,8 +127,7 @@ class LeaseServedStale:
     remaining: float
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseExpired:
+class LeaseExpired(Struct, frozen=True):
     """A set came to its end before there was a newer one. ``reported``: a server said so."""
 
     source: str
@@ -146,8 +135,7 @@ class LeaseExpired:
     reported: bool
 
 
-@dataclass(frozen=True, slots=True)
-class LoadStep:
+class LoadStep(Struct, frozen=True):
     """A load has come to ``step``: counting, staging, copying, reconciling, sweeping."""
 
     load_id: str

@@ -160,6 +160,9 @@ class ByteSink(Protocol):
 
     memory: memoryview | None = None
     """Memory that takes the bytes at their offsets: then it is filled in place."""
+    descriptor: int | None = None
+    """Of an open file that takes the bytes at the same offsets, readable and writable, for the
+    kernel to fill; or None."""
 
     @abstractmethod
     def write_at(self, offset: int, view: memoryview) -> None: ...

@@ -63,6 +63,16 @@ class ThreadDoor:
             discard: Gets what the call made when the caller was cancelled meanwhile and so
                 cannot have it, as an open file that nobody would close.
         """
+        self.began()
+        self._under_way += 1
+        try:
+            return await self._run(_Job(asyncio.get_running_loop(), call, args), discard)
+        finally:
+            self._under_way -= 1
+            self.ended()
+
+    def began(self) -> None:
+        """Work in a thread has begun: a virtual clock stands still until it has ended."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             # Once a loop: a look at a protocol costs as much as half a hop.
@@ -71,13 +81,16 @@ class ThreadDoor:
             self._counts = virtual if isinstance(virtual, _CountsThreads) else None
         if self._counts is not None:
             self._counts.thread_started()
-        self._under_way += 1
-        try:
-            return await self._run(_Job(loop, call, args), discard)
-        finally:
-            self._under_way -= 1
-            if self._counts is not None:
-                self._counts.thread_ended()
+
+    def ended(self) -> None:
+        """As often as ``began``."""
+        if self._counts is not None:
+            self._counts.thread_ended()
+
+    def dedicate(self, name: str, work: Callable[[], None]) -> None:
+        """A thread of its own for work that waits for many things at once. Whoever asks for it
+        ends it, and calls ``began`` and ``ended`` around what it does for the loop."""
+        threading.Thread(target=work, name=name, daemon=True).start()
 
     def close(self) -> None:
         """Let the threads go. Calls under way end by themselves."""

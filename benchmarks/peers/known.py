@@ -29,6 +29,7 @@ class Peer:
         verifies: What is checked with the settings used here, and what is made durable.
         assumes: It assumes a role by itself; else it is given the session's keys.
         slow: Fewer rounds, and more time in the estimate.
+        tuned: Not as it comes; the network table has default settings only.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Peer:
     command: MakeCommand
     assumes: bool = False
     slow: bool = False
+    tuned: bool = False
 
     def python(self, folder: Path) -> Path:
         """Raises CannotInstall."""
@@ -55,8 +57,6 @@ def _module(name: str, *more: str) -> MakeCommand:
 
 
 def _s3engine_command(python: Path, job: Fields) -> list[str] | None:
-    if job["checksums"] == "off":
-        return None
     url, path = f"s3://{BUCKET}/{job['key']}", job["path"] + ("/" if job["tree"] else "")
     options = ["--region", REGION, "--endpoint-url", job["endpoint"]]
     if job["ca"]:
@@ -67,11 +67,13 @@ def _s3engine_command(python: Path, job: Fields) -> list[str] | None:
     if job["verb"] == "list":
         return [*program, "ls", url, *options]
     way = [path, url] if job["verb"] == "up" else [url, path]
+    if job["checksums"] == "off":
+        options += ["--checksum", "none"]
     return [*program, "cp", *way, "--quiet", *options]
 
 
 def _s5cmd(python: Path, job: Fields) -> list[str] | None:
-    if job["checksums"] == "on":
+    if job["checksums"] == "on" and job["verb"] != "list":
         return None
     # The program itself, without the Python wrapper that starts it.
     found = sorted(python.parent.parent.glob("lib/python*/site-packages/s5cmd/bin/s5cmd"))
@@ -92,7 +94,7 @@ PEERS = (
         "s3engine",
         "up: CRC64NVME of every byte sent, of the whole object at complete, and compared with the "
         "answer; down: CRC64NVME of every byte compared with the stored one; If-Match on every "
-        "range; files appear by rename after fsync",
+        "range; files appear by rename after fsync; checksums off: --checksum none, nothing",
         _module("s3engine_client"),
         assumes=True,
     ),
@@ -116,9 +118,19 @@ PEERS = (
         "obstore-tuned",
         "obstore",
         "obstore",
-        "nothing in either direction (unsigned_payload); checksums on: CRC64NVME up; uvloop, parts "
-        "of 16 MiB, ranges of 8 MiB, 8 at once; no rename, no fsync",
+        "as obstore (SHA-256 of every body in the signature, its default); uvloop, parts of 16 "
+        "MiB, ranges of 8 MiB, 8 at once; no rename, no fsync",
         _module("obstore_client", "--tuned"),
+        tuned=True,
+    ),
+    Peer(
+        "obstore-unsigned",
+        "obstore",
+        "obstore",
+        "as obstore-tuned, but no SHA-256 (unsigned_payload): nothing is verified in either "
+        "direction; checksums on: CRC64NVME up",
+        _module("obstore_client", "--tuned", "--unsigned"),
+        tuned=True,
     ),
     Peer(
         "awscrt",

@@ -6,7 +6,7 @@ What lives here: values and arithmetic. What must not: processes, files.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from benchmarks.peers.known import Peer
@@ -72,13 +72,24 @@ class Cell:
     sizes: Sizes
 
     def title(self) -> str:
+        """The job with all its conditions."""
+        return f"{self.job()}, checksums {self.checksums}{self._role()}{self._net()}"
+
+    def title_without_checksums(self) -> str:
+        """Of all cells that differ in nothing else."""
+        return f"{self.job()}{self._role()}{self._net()}"
+
+    def job(self) -> str:
+        return f"{self.amount()} {self.work}, {self.transport}"
+
+    def _role(self) -> str:
+        return ", assumed role" if self.auth == "role" else ""
+
+    def _net(self) -> str:
         net = f", round trip {self.rtt_ms} ms" if self.rtt_ms else ""
         if self.bandwidth:
             net += f", {self.bandwidth / 1e6:g} MB/s a connection"
-        role = ", assumed role" if self.auth == "role" else ""
-        return (
-            f"{self.amount()} {self.work}, {self.transport}, checksums {self.checksums}{role}{net}"
-        )
+        return net
 
     def amount(self) -> str:
         """How much is moved, in words."""
@@ -127,14 +138,29 @@ class Step:
     round: int
 
 
-def steps(cells: Sequence[Cell], peers: Sequence[Peer], rounds: Rounds) -> Iterator[Step]:
-    """Peers alternate within a round, and each round begins with another one."""
+def groups(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Cells that differ in nothing but their checksums, together: they are compared."""
+    found: dict[Cell, list[Cell]] = {}
     for cell in cells:
-        for number in range(max(rounds.of(peer, cell) for peer in peers)):
-            still = [peer for peer in peers if number < rounds.of(peer, cell)]
-            first = number % len(still)
-            for peer in (*still[first:], *still[:first]):
-                yield Step(cell, peer, number)
+        found.setdefault(replace(cell, checksums=""), []).append(cell)
+    return list(found.values())
+
+
+def steps(cells: Sequence[Cell], peers: Sequence[Peer], rounds: Rounds) -> Iterator[Step]:
+    """Peers alternate within a round, and each round begins with another one. Cells that differ
+    only in checksums take turns round by round, so that they may be compared with each other."""
+    for group in groups(cells):
+        most = max(rounds.of(peer, cell) for peer in peers for cell in group)
+        for number in range(most):
+            for cell in group:
+                yield from _round(cell, peers, rounds, number)
+
+
+def _round(cell: Cell, peers: Sequence[Peer], rounds: Rounds, number: int) -> Iterator[Step]:
+    still = [peer for peer in peers if number < rounds.of(peer, cell)]
+    first = number % len(still) if still else 0
+    for peer in (*still[first:], *still[:first]):
+        yield Step(cell, peer, number)
 
 
 def estimate(step: Step) -> float:

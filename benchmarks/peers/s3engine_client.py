@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from importlib.util import find_spec
 
 import anyio
 
-from benchmarks.peers.job import BUCKET, CANNOT, REGION, Job
+from benchmarks.peers.job import BUCKET, REGION, Job
 from engine import Engine, Manifest, RoleSpec, TransferConfig
 
 
@@ -24,10 +23,7 @@ async def run(job: Job) -> None:
         config=_config(job),
     ) as s3:
         if job.verb == "list":
-            count = 0
-            async for _ in s3.list(url):
-                count += 1
-            job.check_listed(count)
+            job.check_listed(sum([len(page) async for page in s3.list_pages(url)]))
         elif job.tree:
             up = job.verb == "up"
             manifest = Manifest.upload(job.path, url) if up else Manifest.download(url, job.path)
@@ -41,13 +37,7 @@ async def run(job: Job) -> None:
 
 
 def _config(job: Job) -> TransferConfig:
-    if job.checksums != "off":
-        return TransferConfig()
-    from engine.transfer.checksums import CHECKSUMS
-
-    if "none" not in CHECKSUMS.names():
-        sys.exit(CANNOT)
-    return TransferConfig(checksum="none")
+    return TransferConfig(checksum="none") if job.checksums == "off" else TransferConfig()
 
 
 if __name__ == "__main__":

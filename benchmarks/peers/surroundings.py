@@ -19,6 +19,13 @@ _ROOT = Path(__file__).parents[2]
 # These differ from start to start without making results another thing.
 PASSING = ("at", "load")
 
+NETWORK_MODEL = (
+    "a new connection is read from one round trip after it was accepted, with TLS two; each answer "
+    "(and each 100 Continue) begins one round trip after its request was whole. Bandwidth is a "
+    "token bucket a connection and direction, with a burst of 4 ms or 64 KiB. Not modelled: slow "
+    "start, loss, jitter, a limit over all connections"
+)
+
 
 def conditions(
     programs: Programs, pythons: Mapping[str, Path], peers: list[Peer], threads: int
@@ -33,6 +40,7 @@ def conditions(
         "python": python(),
         "origin": f"C, {threads} thread(s), on the same CPUs as the client, "
         f"TLS {'on' if programs.tls else 'not built'}, signatures not verified, nothing stored",
+        "network": NETWORK_MODEL,
         "versions": {peer.name: peer.version(pythons[peer.name]) for peer in peers},
         "verifies": {peer.name: peer.verifies for peer in peers},
         "measured": "whole client process with its children, start-up included; CPU is user + "

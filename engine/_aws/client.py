@@ -22,6 +22,7 @@ import ssl
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -155,6 +156,7 @@ class AwsClient:
         return AnswerError(operation, code, text, metadata)
 
     async def _open(self) -> Any:
+        check_installed()
         failures = _failures()
         async with self._opening:
             if self._client is not None:
@@ -265,16 +267,18 @@ async def read_body(body: Any, size: int) -> bytes:
         raise ConnectionFailed(f"the answer broke off ({type(error).__name__})") from None
 
 
+def check_installed() -> None:
+    """Raises UsageError where there is no SDK for asyncio. Imports nothing."""
+    for name in ("aiobotocore", "botocore"):
+        if find_spec(name) is None:
+            raise UsageError(
+                f"this needs an AWS SDK for asyncio, and {name} is not installed", fix=_MISSING
+            )
+
+
 def _failures() -> Any:
-    """botocore's exceptions. Raises UsageError where there is no SDK."""
-    try:
-        import aiobotocore
-        import botocore.exceptions as failures
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"this needs an AWS SDK for asyncio, and {error.name} is not installed", fix=_MISSING
-        ) from None
-    assert aiobotocore
+    import botocore.exceptions as failures
+
     return failures
 
 

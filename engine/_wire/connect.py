@@ -4,13 +4,16 @@ What lives here: the order of those steps, the TLS settings, and the translation
 before a request is sent. What must not: reuse (``pool``), requests (``connection``), which address
 comes first (``resolve``).
 
-Addresses are tried in turn, the next one a moment after the last or when that failed; the first
-that stands is taken (happy eyeballs, RFC 8305). The loops' own version of that is not in uvloop.
+Addresses are called in turn, the next one a moment after the last or when that failed; the first
+that takes the call is used (happy eyeballs, RFC 8305). The loops' own version of that is not in
+uvloop, and races TLS too, whose round trips would make every far host look slow.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar, TypeVar, final
@@ -29,9 +32,9 @@ from engine.threads import ThreadDoor
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 _UNREACHED = "Check the endpoint URL, the region, and the way to it (network, firewall, proxy)"
-# How long one address has before the next is tried too (RFC 8305, 8). Seconds.
+# How long one address has before the next is called too (RFC 8305, 8). Seconds.
 STAGGER_SECONDS = 0.25
-# Addresses that one connection tries: what one answer of DNS holds for S3.
+# Addresses that one connection calls: what one answer of DNS holds for S3.
 MAX_TRIES = 8
 
 
@@ -110,7 +113,9 @@ class Connector:
                 fix="Check the endpoint's name, or give its authority by the CA bundle",
             ) from error
         except (OSError, ssl.SSLError) as error:
-            raise NotConnected(f"could not connect to {where}: {error}", fix=_UNREACHED) from error
+            raise NotConnected(
+                f"could not connect to {where}: {_words(error)}", fix=_UNREACHED
+            ) from error
         finally:
             for connection in made:
                 if connection is not opened:
@@ -142,26 +147,35 @@ class Connector:
                     unused.transport.abort()
 
     async def _dial(self, factory: Callable[[], P], host: str, port: int, secure: bool) -> P:
-        """The first of the host's addresses that takes a connection."""
+        """The first of the host's addresses that takes the call; TLS with that one only."""
         addresses = (await self._resolver.addresses(host, port))[:MAX_TRIES]
         context = await self._tls() if secure else None
-        loop = asyncio.get_running_loop()
 
-        async def dial(address: str) -> P:
+        async def call(address: str) -> socket.socket:
             try:
-                _, protocol = await loop.create_connection(
-                    factory, address, port, ssl=context, server_hostname=host if context else None
-                )
-            except ssl.SSLCertVerificationError:
-                raise
-            except (OSError, ssl.SSLError):
+                return await _called(address, port)
+            except OSError:
                 self._resolver.failed(host, address)
                 raise
-            return protocol
 
         if len(addresses) == 1:
-            return await dial(addresses[0])
-        return await _first_of(addresses, dial, self._resolver.slow)
+            address, called = addresses[0], await call(addresses[0])
+        else:
+            address, called = await _first_of(addresses, call, self._resolver.slow)
+        try:
+            # From here on the socket is the transport's to close.
+            _, protocol = await asyncio.get_running_loop().create_connection(
+                factory, sock=called, ssl=context, server_hostname=host if context else None
+            )
+        except ssl.SSLCertVerificationError:
+            raise
+        except OSError:  # ssl.SSLError is one
+            self._resolver.failed(host, address)
+            raise
+        except asyncio.CancelledError:
+            self._resolver.slow(address)  # most likely it was too slow for the deadline
+            raise
+        return protocol
 
     async def _tls(self) -> ssl.SSLContext:
         async with self._context_lock:
@@ -173,29 +187,47 @@ class Connector:
         return f"<Connector ca_bundle={self._ca_bundle!r} {self._resolver!r}>"
 
 
+def _words(error: OSError) -> str:
+    """The system's words; each loop has its own for a refused call."""
+    if error.errno is None or isinstance(error, ssl.SSLError | socket.gaierror):
+        return str(error)
+    return f"[Errno {error.errno}] {os.strerror(error.errno)}"
+
+
+async def _called(address: str, port: int) -> socket.socket:
+    """A connected socket."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    called = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        called.setblocking(False)
+        called.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().sock_connect(called, (address, port))
+    except BaseException:
+        called.close()
+        raise
+    return called
+
+
 async def _first_of(
     addresses: Sequence[str],
-    dial: Callable[[str], Awaitable[P]],
+    call: Callable[[str], Awaitable[socket.socket]],
     slow: Callable[[str], None],
-) -> P:
-    """The first connection that stands. A refused certificate ends it: all have the same."""
-    winners: list[P] = []
-    errors: list[Exception] = []
-    under_way: set[str] = set()
+) -> tuple[str, socket.socket]:
+    """The first call that is taken. Who was called earlier and has not answered yet is slow."""
+    taken: list[tuple[str, socket.socket]] = []
+    errors: list[OSError] = []
+    waiting: list[str] = []
 
     async def attempt(address: str, over: anyio.Event) -> None:
-        under_way.add(address)
+        waiting.append(address)
         try:
-            winners.append(await dial(address))
-        except OSError as error:  # ssl.SSLError is one
+            taken.append((address, await call(address)))
+        except OSError as error:
             errors.append(error)
-        under_way.discard(address)
+        waiting.remove(address)
         over.set()
-        if is_decided():
+        if taken:
             tasks.cancel_scope.cancel()
-
-    def is_decided() -> bool:
-        return bool(winners) or any(isinstance(e, ssl.SSLCertVerificationError) for e in errors)
 
     try:
         async with anyio.create_task_group() as tasks:
@@ -204,14 +236,22 @@ async def _first_of(
                 tasks.start_soon(attempt, address, over)
                 with anyio.move_on_after(STAGGER_SECONDS):
                     await over.wait()
-                if is_decided():
+                if taken:
                     break
+    except BaseException:
+        for _, called in taken:
+            called.close()
+        raise
     finally:
-        for address in under_way:
-            slow(address)
-    if not winners:
-        raise next((e for e in errors if isinstance(e, ssl.SSLCertVerificationError)), errors[-1])
-    return winners[0]
+        winner = addresses.index(taken[0][0]) if taken else len(addresses)
+        for address in waiting:
+            if addresses.index(address) < winner:
+                slow(address)
+    if not taken:
+        raise errors[-1]
+    for _, called in taken[1:]:
+        called.close()
+    return taken[0]
 
 
 def _tls_context(ca_bundle: str | None) -> ssl.SSLContext:

@@ -18,29 +18,30 @@ the caller's own buffer: nothing is copied. Everything else goes through a small
 whose bytes the pure ``ResponseReader`` takes apart. A full target pauses reading at once: the
 kernel's window is the flow control.
 Waiting: every wait has a limit in seconds since the last progress, by the loop's clock.
+Files: over a plain socket a mover moves them; the transport leaves that direction alone meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
 from collections.abc import Callable
 from typing import cast, final
 
 import anyio
 
 from engine._wire.http11 import Framing, ResponseHead, ResponseReader
+from engine._wire.mover import Movers
 from engine._wire.outbox import Outbox
 from engine._wire.sockets import is_silent, read_left_over, unsent
+from engine._wire.spans import FileToSocket, SocketToFile, Span, Update
+from engine._wire.waiting import Waiting
 from engine.config import Timeouts
 from engine.errors import ConnectionFailed, EngineError, ProtocolError
 
 # For heads, error documents and the first bytes of a body; all else goes straight into the
 # caller's buffer. One read of this size takes a whole small answer.
 RECEIVE_BUFFER = 64 * 1024
-# A deadline that has passed while the loop was busy gets one more look at the socket. Seconds.
-_LAST_LOOK = 0.01
-_HAS_SENDFILE = hasattr(os, "sendfile")
 
 
 class EarlyAnswer(Exception):
@@ -48,18 +49,14 @@ class EarlyAnswer(Exception):
 
 
 @final
-class Connection(asyncio.BufferedProtocol):
+class Connection(Waiting, asyncio.BufferedProtocol):
     """A connection that is open or was. Made by ``connect.open_connection``."""
 
     def __init__(self, timeouts: Timeouts, *, secure: bool) -> None:
+        super().__init__()
         self._timeouts = timeouts
         self._secure = secure
-        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._wake: asyncio.Future[bool] | None = None
-        self._progress_at = self._loop.time()
-        self._error: EngineError | None = None
-        self._lost = False
         self._eof = False
         self._early = False
         self._patience: float | None = None
@@ -72,26 +69,34 @@ class Connection(asyncio.BufferedProtocol):
         self._reader: ResponseReader | None = None
         self._target: memoryview | None = None
         self._filled = 0
+        self._into: memoryview | None = None
+        self._answered = False
         self._out = Outbox()
         # Makes heads what a proxy wants.
         self.dress: Callable[[bytes], bytes] = bytes
+        self._span: Span | None = None
+        self._sent_by_movers = 0
         self._gone = anyio.Event()
-        self.timed_out = False
         self.bytes_received = 0
         self.exchanges = 0
         self.idle_since = 0.0
 
     # The exchange, in the order of its calls.
 
-    def begin(self, method: str, patience: float | None = None) -> None:
+    def begin(
+        self, method: str, patience: float | None = None, into: memoryview | None = None
+    ) -> None:
         """Start an exchange; the connection must be ``quiet``.
 
         Args:
             patience: Seconds without a byte of the answer; None for the usual.
+            into: Takes the body of a success if it is exactly as long, before ``head`` returns:
+                a small object is waited for once. ``complete`` tells whether it did.
         """
         assert self._reader is None or self._reader.complete, "the last exchange is not over"
         self._reader = ResponseReader(method)
-        self._early = False
+        self._early = self._answered = False
+        self._into = into
         self._patience = patience
         self.exchanges += 1
         self._touch()
@@ -115,25 +120,93 @@ class Connection(asyncio.BufferedProtocol):
         self._touch()
 
     @property
-    def sends_files(self) -> bool:
-        """Whether ``begin_send_file`` is to be had: a plain socket, and a kernel that can."""
-        return not self._secure and _HAS_SENDFILE
+    def lends_socket(self) -> bool:
+        """Whether a mover may have the socket: a plain one."""
+        return not self._secure and self._transport is not None and not self._lost
 
-    def begin_send_file(self, head: bytes, descriptor: int, offset: int, length: int) -> None:
-        """Start sending ``head`` and a span of a file; ``sent`` waits for the end.
-
-        The file's pages should be in the kernel's cache: reading them would block the loop.
+    async def send_file(
+        self, movers: Movers, head: bytes, descriptor: int, offset: int, length: int
+    ) -> bool:
+        """Send ``head`` and a span of a file; False where the file ended before the span did.
 
         Raises:
-            EarlyAnswer, ConnectionFailed: As ``begin_send``.
+            EarlyAnswer, ConnectionFailed: As ``sent``.
+            OSError: The file cannot be read.
         """
         self._check_sendable()
-        self._out.put_file(descriptor, offset, length, self.dress(head))
+        assert not self._out.busy, "the transport would be overtaken"
+        span = FileToSocket(self.dress(head), descriptor, offset, length)
+        await self._move(movers, span, "sending")
+        self._sent_by_movers += span.sent
+        if self._has_head() and span.left:
+            self._early = True
+        if span.error is not None and not span.of_socket and not self._early:
+            raise span.error
+        if span.left and not span.ended and not self._early:
+            # The peer is gone. The transport reads that, and what was said before it.
+            await self._wait(self._has_head, self._timeouts.stall, "sending")
+            self._early = True
+        if self._early:
+            raise EarlyAnswer
+        return not span.ended
 
-    @property
-    def file_was_short(self) -> bool:
-        """Whether the file ended before the span that was to be sent."""
-        return self._out.short
+    async def receive_file(
+        self,
+        movers: Movers,
+        descriptor: int,
+        offset: int,
+        length: int,
+        update: Update | None,
+    ) -> int:
+        """Receive ``length`` bytes of the body into a file; their sum, 0 without ``update``.
+
+        Nothing of the body may have been taken before. ``length`` is what is left of it.
+
+        Raises:
+            ConnectionFailed: As ``filled``.
+            OSError: The file cannot be written.
+        """
+        reader = self._reader
+        assert reader is not None and reader.remaining == length and self._target is None
+        self._pause_reading()
+        prefix = self._buffer[self._start : self._end][:length]
+        self._start += len(prefix)
+        if self._start == self._end:
+            self._start = self._end = 0
+        self.bytes_received -= len(prefix)
+        span = SocketToFile(descriptor, offset, length, prefix, update)
+        try:
+            await self._move(movers, span, "the answer's body")
+        finally:
+            self.bytes_received += length - span.left
+            reader.advance(length - span.left)
+        if span.error is not None and not span.of_socket:
+            raise span.error
+        if span.left:
+            self._end_of_stream(span.error)
+            raise self._fail(self._error or ConnectionFailed("the connection was lost"))
+        return span.crc
+
+    async def _move(self, movers: Movers, span: Span, what: str) -> None:
+        """Let a mover have the socket until the span is over, or an answer ends it early."""
+        assert self._transport is not None
+        self._touch()
+        self._span = span
+        had_head = self._has_head()
+        movers.start(span, self._transport.get_extra_info("socket").fileno(), self._notify)
+        try:
+            limit = self._patience or self._timeouts.stall
+            # An answer ends it: early, or because the server was quicker to answer the last byte
+            # than the mover to say that it was sent.
+            await self._wait(lambda: span.over or self._has_head() is not had_head, limit, what)
+        finally:
+            if not span.over:
+                movers.drop(span)
+                with anyio.CancelScope(shield=True):
+                    while not span.over:
+                        with contextlib.suppress(asyncio.CancelledError):  # a second native cancel
+                            await self._woken(self._timeouts.stall)
+            self._span = None
 
     async def sent(self) -> None:
         """Wait until the transport has let go of all that ``begin_send`` gave it.
@@ -181,10 +254,10 @@ class Connection(asyncio.BufferedProtocol):
             ConnectionFailed: The connection broke, or ``Timeouts.first_byte`` passed.
             ProtocolError: An answer that HTTP does not allow.
         """
-        self._touch()
-        if not self._has_head():
+        if not self._answered:
+            self._touch()
             limit = self._patience or self._timeouts.first_byte
-            await self._wait(self._has_head, limit, "the answer's head")
+            await self._wait(self._is_answered, limit, "the answer's head")
         head = self._head()
         assert head is not None
         if self._secure and self._reader and self._reader.framing is Framing.CLOSE:
@@ -225,11 +298,14 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def reusable(self) -> bool:
         """Whether another exchange may follow this one."""
-        head = self._head()
-        clean = not (self._lost or self._eof or self._error or self._early)
-        framed = self._reader is not None and self._reader.framing is not Framing.CLOSE
-        idle = not self._out.busy and self._start == self._end
-        return bool(clean and framed and idle and self.complete and head and head.keep_alive)
+        reader = self._reader
+        if reader is None or reader.head is None or not reader.complete:
+            return False
+        if self._lost or self._eof or self._error or self._early:
+            return False
+        if self._out.busy or self._span is not None or self._start != self._end:
+            return False
+        return reader.framing is not Framing.CLOSE and reader.head.keep_alive
 
     def rest(self, now: float) -> None:
         """The exchange is over; bytes and EOF from now on end the connection."""
@@ -245,7 +321,8 @@ class Connection(asyncio.BufferedProtocol):
     def abort(self) -> None:
         """Close at once and give all buffers back. Safe to call twice."""
         self._lost = True
-        self._target = None
+        self._disarm()
+        self._target = self._into = None
         self._out.clear()
         if self._transport is not None:
             self._transport.abort()
@@ -258,13 +335,13 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def bytes_sent(self) -> int:
         """Bytes given to the transport since the connection was opened, heads included."""
-        return self._out.bytes_sent
+        return self._out.bytes_sent + self._sent_by_movers
 
     # Callbacks of the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._out.attach(self._transport, secure=self._secure, progress=self._file_moved)
+        self._out.attach(self._transport, secure=self._secure)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         target = self._direct_target()
@@ -301,6 +378,7 @@ class Connection(asyncio.BufferedProtocol):
         self._lost = True
         self._end_of_stream(exc)
         self._transport = None
+        self._disarm()
         self._out.detach()
         self._gone.set()
 
@@ -310,11 +388,6 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         self._touch()
         self._out.resume()
-        if not self._out.busy:
-            self._notify()
-
-    def _file_moved(self) -> None:
-        self._touch()
         if not self._out.busy:
             self._notify()
 
@@ -328,6 +401,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def _has_head(self) -> bool:
         return self._head() is not None
+
+    def _is_answered(self) -> bool:
+        return self._answered
 
     def _is_filled(self) -> bool:
         return self._target is None
@@ -355,12 +431,21 @@ class Connection(asyncio.BufferedProtocol):
             if self._reader.continued:
                 self._notify()
             return
-        if not self._reader.complete:
-            self._pause_reading()
         # No success can be known before the body is; an error can.
-        if self._out.unwritten or (self._out.busy and head.status >= 300):
+        sending = isinstance(self._span, FileToSocket) and not self._span.over
+        if self._out.unwritten or sending or (self._out.busy and head.status >= 300):
             self._early = True
             self._out.clear()
+        into, self._into = self._into, None
+        if into is not None and head.status in (200, 206) and self._reader.remaining == len(into):
+            self._target, self._filled = into, 0
+            self._take_pending()
+            if self._target is not None:
+                self._wait_on(self._timeouts.stall, "the answer's body")
+            return
+        self._answered = True
+        if not self._reader.complete:
+            self._pause_reading()
         self._notify()
 
     def _take_pending(self) -> None:
@@ -394,6 +479,7 @@ class Connection(asyncio.BufferedProtocol):
         target = self._target
         if target is not None and (self._filled == len(target) or self._reader.complete):
             self._target = None
+            self._answered = True
             if not self._reader.complete:
                 self._pause_reading()
             self._notify()
@@ -417,13 +503,14 @@ class Connection(asyncio.BufferedProtocol):
             if got:
                 self._read_head()
 
-    # Ends and waits.
+    # Ends.
 
     def _end_of_stream(self, exc: Exception | None = None) -> None:
         """No byte will come any more; bytes in our buffer are still good."""
         reader = self._reader
         unread = self._has_head() and self._start < self._end
-        if reader is None or reader.complete or self._error or unread:
+        away = isinstance(self._span, SocketToFile)  # a mover knows how much has come
+        if reader is None or reader.complete or self._error or unread or away:
             self._notify()
             return
         try:
@@ -435,38 +522,13 @@ class Connection(asyncio.BufferedProtocol):
             self._error.__cause__ = exc
         self._notify()
 
-    def _fail(self, error: EngineError) -> EngineError:
-        self._error = self._error or error
-        self.abort()
-        return self._error
-
-    def _touch(self) -> None:
-        self._progress_at = self._loop.time()
-
-    def _notify(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(True)
-
-    async def _wait(self, ready: Callable[[], bool], limit: float, what: str) -> None:
-        """Wait for ``ready``; ``limit`` counts from the last progress."""
-        while self._error or not ready():
-            if self._error:
-                raise self._error
-            if self._lost:
-                raise self._fail(ConnectionFailed("the connection was lost"))
-            left = self._progress_at + limit - self._loop.time()
-            if await self._woken(max(left, _LAST_LOOK)):
-                continue
-            if self._loop.time() - self._progress_at >= limit and not ready():
-                if self._kernel_sends():
-                    continue
-                self.timed_out = True
-                raise self._fail(ConnectionFailed(f"timed out after {limit:g} s: {what}"))
-
-    def _kernel_sends(self) -> bool:
+    def _kernel_moves(self) -> bool:
         """Whether the kernel has sent some of what it took from us since we last looked. On a slow
         link that takes longer than any limit, and nothing of it is seen above."""
-        if self._transport is None:
+        if self._span is not None and self._span.moves():
+            self._touch()
+            return True
+        if self._transport is None or isinstance(self._span, SocketToFile):
             return False
         before, self._unsent = self._unsent, unsent(self._transport)
         moved = self._unsent != before and self._unsent > 0
@@ -474,24 +536,7 @@ class Connection(asyncio.BufferedProtocol):
             self._touch()
         return moved
 
-    async def _woken(self, seconds: float) -> bool:
-        """Wait for ``_notify``; False after ``seconds``. A future and a timer of the loop: a
-        cancel scope costs three times as much, and a small object waits three times."""
-        self._wake = wake = self._loop.create_future()
-        timer = self._loop.call_later(seconds, _expire, wake)
-        try:
-            woken: bool = await wake
-            return woken
-        finally:
-            timer.cancel()
-            self._wake = None
-
     def __repr__(self) -> str:
         state = "lost" if self._lost else "open" if self._transport else "opening"
         answer = "idle" if self._reader is None or self.complete else "busy"
         return f"<Connection {state} {answer} exchanges={self.exchanges}>"
-
-
-def _expire(wake: asyncio.Future[bool]) -> None:
-    if not wake.done():
-        wake.set_result(False)

@@ -8,8 +8,10 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from engine._wire.partitions import s3_host
 from engine._wire.sigv4 import encode_path
@@ -25,8 +27,7 @@ _HOST = re.compile(r"[A-Za-z0-9._:-]+")
 _ADDRESS = re.compile(r"[0-9.]+|.*:.*")
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True, gc=False):
     """What one connection is for. ``host`` has no brackets around an IPv6 address."""
 
     scheme: str
@@ -47,8 +48,7 @@ class Origin:
         return f"{self.scheme}://{self.host_header}"
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True, gc=False):
     """Where one request goes. ``path`` is encoded and starts with ``/``; ``region`` is signed."""
 
     origin: Origin
@@ -56,6 +56,7 @@ class Target:
     region: str
 
 
+@lru_cache(maxsize=8)  # asked for every request
 def parse_endpoint(text: str) -> tuple[Origin, str]:
     """Read an endpoint URL; returns the origin and the path before every bucket (often "").
 

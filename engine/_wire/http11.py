@@ -23,8 +23,9 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import final
+
+from msgspec import Struct
 
 from engine._wire.sigv4 import check_target, check_value
 from engine.errors import ConnectionFailed, ProtocolError, UsageError
@@ -32,13 +33,15 @@ from engine.errors import ConnectionFailed, ProtocolError, UsageError
 # S3 answers with about 500 bytes of head; metadata adds up to 2 KiB. Other stores send more.
 MAX_HEAD_BYTES = 64 * 1024
 MAX_FIELDS = 200
+_USUAL_HEAD = 2 * 1024
 # S3 sends one 100 at most; a server that sends nothing else must not keep us for ever.
 MAX_INTERIM = 100
 _MAX_CHUNK_LINE = 4 * 1024
 _MAX_TRAILER_BYTES = 16 * 1024
 _MAX_LENGTH_DIGITS = 18
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: ([^\r\n\0]*))?")
+_STATUS_LINE = re.compile(r"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: [^\r\n\0]*)?(?=\r\n|\Z)")
+_FIELD = re.compile(r"\r\n([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\r\n\0]*)")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;.*)?")
 _METHOD = re.compile(r"[A-Z]{1,20}")
@@ -68,8 +71,7 @@ def build_request(method: str, target: str, headers: Mapping[str, str]) -> bytes
     return "".join(lines).encode("ascii")
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseHead:
+class ResponseHead(Struct, frozen=True, gc=False):
     """Status line and fields of a final answer. Names are in lower case."""
 
     status: int
@@ -79,8 +81,10 @@ class ResponseHead:
     @property
     def keep_alive(self) -> bool:
         """Whether the server lets the connection live (RFC 9112, 9.3)."""
-        tokens = {t.strip().lower() for t in self.headers.get("connection", "").split(",")}
-        return self.minor_version >= 1 and "close" not in tokens
+        if self.minor_version < 1:
+            return False
+        said = self.headers.get("connection")
+        return said is None or "close" not in {t.strip().lower() for t in said.split(",")}
 
 
 class Framing(enum.Enum):
@@ -98,23 +102,36 @@ def parse_head(raw: bytes) -> ResponseHead:
     Raises:
         ProtocolError: Anything that RFC 9112 does not allow, unequal lengths, too many fields.
     """
-    status_line, *lines = raw.split(b"\r\n")
-    match = _STATUS_LINE.fullmatch(status_line)
+    text = raw.decode("latin-1")
+    match = _STATUS_LINE.match(text)
     if match is None:
-        raise ProtocolError(f"not an HTTP status line: {status_line[:60]!r}")
-    if len(lines) > MAX_FIELDS:
-        raise ProtocolError(f"a response with {len(lines)} header fields (limit {MAX_FIELDS})")
-    headers: dict[str, str] = {}
-    for line in lines:
-        name, colon, value = line.partition(b":")
-        # A line that starts with a blank is an obsolete fold; a blank before the colon has been
-        # used to smuggle. Neither is a token.
-        if not colon or not _TOKEN.fullmatch(name) or b"\r" in value or b"\n" in value:
-            raise ProtocolError(f"not a header field: {line[:40]!r}")
-        if b"\0" in value:
-            raise ProtocolError(f"a NUL byte in the header field {name[:40]!r}")
-        _add_field(headers, name.decode("ascii").lower(), value.strip(b" \t").decode("latin-1"))
+        raise ProtocolError(f"not an HTTP status line: {raw[:60]!r}")
+    end = match.end()
+    fields = _FIELD.findall(text, end)
+    lines = text.count("\r\n", end)
+    if lines > MAX_FIELDS:
+        raise ProtocolError(f"a response with {lines} header fields (limit {MAX_FIELDS})")
+    # Every line is a field, and no CR, LF or NUL is anywhere else.
+    ends = text.count("\r", end) == text.count("\n", end) == lines
+    if len(fields) != lines or not ends or "\0" in text:
+        raise _bad_field(raw[end:])
+    headers = {name.lower(): value.strip(" \t") for name, value in fields}
+    if len(headers) != lines:
+        headers = {}
+        for name, value in fields:
+            _add_field(headers, name.lower(), value.strip(" \t"))
     return ResponseHead(int(match[2]), headers, int(match[1]))
+
+
+def _bad_field(raw: bytes) -> ProtocolError:
+    """Which line is none. A line that starts with a blank is an obsolete fold; a blank before the
+    colon has been used to smuggle. Neither is a token."""
+    if b"\0" in raw:
+        return ProtocolError("a NUL byte in a header field")
+    for line in raw.split(b"\r\n")[1:]:
+        if not _FIELD.fullmatch("\r\n" + line.decode("latin-1")):
+            return ProtocolError(f"not a header field: {line[:40]!r}")
+    return ProtocolError("a response head with a stray line end")
 
 
 def _add_field(headers: dict[str, str], name: str, value: str) -> None:
@@ -297,6 +314,13 @@ class ResponseReader:
 
     def _feed_head(self, data: memoryview) -> int:
         before = len(self._raw_head)
+        if not before:
+            # Nearly every head comes in one piece, with much of the body behind it.
+            raw = bytes(data[:_USUAL_HEAD])
+            found = raw.find(b"\r\n\r\n")
+            if found >= 0:
+                self._head_done(parse_head(raw[:found]))
+                return found + 4
         room = MAX_HEAD_BYTES - before
         self._raw_head += data[:room]
         # The blank line may straddle what was there before.

@@ -10,9 +10,10 @@ a reused connection that dies before the first byte of the answer is replaced on
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import final
 
@@ -52,9 +53,12 @@ class PoolStatistics:
 
 @final
 class Response:
-    """One answer under way; valid inside ``ConnectionPool.request``."""
+    """One answer under way; valid until ``ConnectionPool.release``."""
 
-    def __init__(self, connection: Connection, head: ResponseHead) -> None:
+    __slots__ = ("connection", "head", "origin")
+
+    def __init__(self, origin: Origin, connection: Connection, head: ResponseHead) -> None:
+        self.origin = origin
         self.connection = connection
         self.head = head
 
@@ -66,15 +70,64 @@ class Response:
             ProtocolError: A body that HTTP does not allow.
         """
         text = self.head.headers.get("content-length", "")
-        length = int(text) if text.isascii() and text.isdigit() else limit
+        length = int(text) if text.isascii() and text.isdigit() else 0
         found = bytearray()
         while len(found) < limit and not self.connection.complete:
-            # Not all of the limit at once: most answers are far below it.
-            size = min(limit - len(found), max(length - len(found), 1), MAX_SMALL_BODY)
+            # Not all of the limit where no length is said: most answers are far below it.
+            size = min(limit - len(found), length - len(found) if length else MAX_SMALL_BODY)
             view = memoryview(bytearray(size))
             self.connection.begin_fill(view)
-            found += view[: await self.connection.filled()]
+            got = await self.connection.filled()
+            if got == length:
+                return bytes(view)  # all of it at once
+            found += view[:got]
         return bytes(found)
+
+
+@final
+class _Places:
+    """A semaphore: as many exchanges at once, the others in turn.
+
+    Not ``anyio.CapacityLimiter``: its bookkeeping by task costs more than a signature.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._free = total
+        self._queue: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
+    def take_now(self) -> bool:
+        """Whether there was one to take."""
+        if self._queue or not self._free:
+            return False
+        self._free -= 1
+        return True
+
+    async def take(self) -> None:
+        place = asyncio.get_running_loop().create_future()
+        self._queue.append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self.give()  # it came together with the cancellation
+            else:
+                with suppress(ValueError):  # passed over already
+                    self._queue.remove(place)
+            raise
+
+    def give(self) -> None:
+        while self._queue:
+            place = self._queue.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self._free += 1
+        assert self._free <= self.total, "more given back than taken"
 
 
 @final
@@ -98,7 +151,7 @@ class ConnectionPool:
     ) -> None:
         self._connector = connector
         self._clock = clock
-        self._slots = anyio.CapacityLimiter(max_connections)
+        self._places = _Places(max_connections)
         self._max_idle = max_connections if max_idle is None else max_idle
         self._idle_seconds = idle_seconds
         # Oldest first, over all origins: one order for "last in, first out" and for eviction.
@@ -117,28 +170,46 @@ class ConnectionPool:
         repeatable: bool,
         patience: float | None = None,
     ) -> AsyncIterator[Response]:
-        """One exchange. The connection is kept if the whole answer was read, else closed.
+        """``exchange`` and ``release``. The connection is kept if the whole answer was read."""
+        response = await self.exchange(
+            origin, method, send, repeatable=repeatable, patience=patience
+        )
+        try:
+            yield response
+        finally:
+            # Also behind an error: an error document that was read leaves a clean connection.
+            self.release(response)
+
+    async def exchange(
+        self,
+        origin: Origin,
+        method: str,
+        send: Send,
+        *,
+        repeatable: bool,
+        patience: float | None = None,
+        into: memoryview | None = None,
+    ) -> Response:
+        """One exchange up to the answer's head; the answer is to be given to ``release``.
 
         Args:
             send: May be called twice where ``repeatable``.
             repeatable: Whether the request may be made again if a reused connection dies
                 before the first byte of the answer.
             patience: Seconds without a byte of the answer, where the usual is too short.
+            into: Takes the body of a success that is exactly as long; see ``Connection.begin``.
 
         Raises:
             ConnectionFailed: No connection, no answer, or half of one.
             ProtocolError: An answer that HTTP does not allow.
         """
-        holder = object()
-        try:
-            self._slots.acquire_on_behalf_of_nowait(holder)  # a turn of the loop less
-        except anyio.WouldBlock:
-            await self._slots.acquire_on_behalf_of(holder)
+        if not self._places.take_now():
+            await self._places.take()
         connection: Connection | None = None
         try:
-            connection = await self._take(origin)
+            connection = self._take(origin) or await self._open(origin)
             try:
-                head = await self._exchange(connection, method, send, patience)
+                head = await self._ask(connection, method, send, patience, into)
             except ConnectionFailed:
                 fresh = connection.exchanges == 1
                 if fresh or connection.answer_started or connection.timed_out or not repeatable:
@@ -146,20 +217,32 @@ class ConnectionPool:
                 self._drop(connection)
                 self._replaced += 1
                 connection = await self._open(origin)
-                head = await self._exchange(connection, method, send, patience)
-            yield Response(connection, head)
-        finally:
-            # Also behind an error: an error document that was read leaves a clean connection.
-            if connection is not None and connection.reusable:
-                self._give_back(origin, connection)
-            elif connection is not None:
-                self._drop(connection)
-            self._slots.release_on_behalf_of(holder)
+                head = await self._ask(connection, method, send, patience, into)
+            return Response(origin, connection, head)
+        except BaseException:
+            self._end(origin, connection)
+            raise
 
-    async def _exchange(
-        self, connection: Connection, method: str, send: Send, patience: float | None
+    def release(self, response: Response) -> None:
+        """Its connection is free: kept if the whole answer was read, else closed."""
+        self._end(response.origin, response.connection)
+
+    def _end(self, origin: Origin, connection: Connection | None) -> None:
+        if connection is not None and connection.reusable:
+            self._give_back(origin, connection)
+        elif connection is not None:
+            self._drop(connection)
+        self._places.give()
+
+    async def _ask(
+        self,
+        connection: Connection,
+        method: str,
+        send: Send,
+        patience: float | None,
+        into: memoryview | None,
     ) -> ResponseHead:
-        connection.begin(method, patience)
+        connection.begin(method, patience, into)
         try:
             await send(connection)
         except EarlyAnswer:
@@ -178,26 +261,28 @@ class ConnectionPool:
             )
         return head
 
-    async def _take(self, origin: Origin) -> Connection:
-        """The youngest idle connection to ``origin`` that still lives, or a fresh one."""
+    def _take(self, origin: Origin) -> Connection | None:
+        """The youngest idle connection to ``origin`` that still lives, if there is one."""
+        if not self._idle:
+            return None
         self._drop_old()
         for index in range(len(self._idle) - 1, -1, -1):
-            if self._idle[index][0] != origin:
+            other, connection = self._idle[index]
+            if other is not origin and other != origin:
                 continue
-            connection = self._idle[index][1]
             del self._idle[index]
             if connection.quiet():
                 self._reused += 1
                 self._busy.add(connection)
                 return connection
             self._drop(connection)
-        return await self._open(origin)
+        return None
 
     async def _open(self, origin: Origin) -> Connection:
         if self._closed:
             raise ConnectionFailed("the connection pool is closed")
         # Idle connections to other origins must not take us over the limit.
-        while self._idle and len(self._busy) + len(self._idle) >= self._slots.total_tokens:
+        while self._idle and len(self._busy) + len(self._idle) >= self._places.total:
             self._drop(self._idle.popleft()[1])
         connection = await self._connector.open(origin)
         self._opened += 1
@@ -244,7 +329,7 @@ class ConnectionPool:
         return PoolStatistics(
             busy=len(self._busy),
             idle=len(self._idle),
-            waiting=self._slots.statistics().tasks_waiting,
+            waiting=self._places.waiting,
             opened=self._opened,
             reused=self._reused,
             replaced=self._replaced,
@@ -253,6 +338,6 @@ class ConnectionPool:
 
     def __repr__(self) -> str:
         s = self.statistics()
-        limit = int(self._slots.total_tokens)
+        limit = self._places.total
         state = " closed" if self._closed else ""
         return f"<ConnectionPool{state} busy={s.busy}/{limit} idle={s.idle} waiting={s.waiting}>"

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from hashlib import sha256
-from typing import final
+from typing import NamedTuple, final
 from urllib.parse import quote
 
 from engine.errors import UsageError
@@ -30,6 +30,8 @@ _MAX_KEYS = 8
 # Visible ASCII, space and tab (RFC 9110, 5.5). Anything else is refused: CR, LF and NUL would end
 # a header or start a second request, and other bytes are read differently by different servers.
 _UNSAFE_VALUE = re.compile(r"[^\t\x20-\x7e]")
+# Of a path that percent-encoding leaves alone (RFC 3986, 2.3, and the slash).
+_AS_IT_IS = re.compile(r"[A-Za-z0-9_.~/-]*")
 # What a target may hold after encoding: no space, no control byte, nothing outside ASCII.
 _UNSAFE_TARGET = re.compile(r"[^\x21-\x7e]")
 
@@ -40,6 +42,8 @@ def encode_path(path: str) -> str:
     Raises:
         UsageError: ``path`` holds CR, LF or NUL, or is not valid Unicode.
     """
+    if _AS_IT_IS.fullmatch(path):
+        return path
     if "\r" in path or "\n" in path or "\0" in path:
         raise UsageError(f"the key {path[:60]!r} holds a line break or a NUL byte")
     try:
@@ -122,6 +126,23 @@ class SigningKeys:
         return f"<SigningKeys {len(self._keys)} of {_MAX_KEYS}>"
 
 
+class Prepared(NamedTuple):
+    """A signature, but for method, path and query.
+
+    Attributes:
+        headers: Those to send, without ``authorization``.
+        canonical: The canonical request behind the query.
+        to_sign: What is signed, before the hash of the canonical request.
+        authorization: The field's value, before the signature.
+    """
+
+    headers: dict[str, str]
+    canonical: str
+    to_sign: str
+    mac: Mac
+    authorization: str
+
+
 @final
 class Signer:
     """Signs request heads for one region and service.
@@ -161,6 +182,25 @@ class Signer:
             UsageError: A value, path or query with CR, LF, NUL or non-ASCII bytes.
         """
         check_target(f"{path}?{query}")
+        prepared = self.prepare(credentials, headers, now=now, payload_hash=payload_hash)
+        canonical = f"{method}\n{self._canonical_path(path)}\n{query}\n{prepared.canonical}"
+        digest = sha256(canonical.encode()).hexdigest()
+        signature = prepared.mac.hexdigest(f"{prepared.to_sign}{digest}".encode())
+        return prepared.headers | {"authorization": f"{prepared.authorization}{signature}"}
+
+    def prepare(
+        self,
+        credentials: Credentials,
+        headers: Mapping[str, str],
+        *,
+        now: datetime,
+        payload_hash: str = UNSIGNED_PAYLOAD,
+    ) -> Prepared:
+        """All of a signature that does not hang on method, path and query.
+
+        Raises:
+            UsageError: As ``sign_head``.
+        """
         stamp = now.strftime("%Y%m%dT%H%M%SZ")
         signed = dict(headers)
         signed["x-amz-date"] = stamp
@@ -176,22 +216,20 @@ class Signer:
             # Runs of blanks count as one, as AWS reads them ("Trimall").
             lines.append(f"{name}:{' '.join(value.split())}\n")
         name_list = ";".join(names)
-        canonical = (
-            f"{method}\n{self._canonical_path(path)}\n{query}\n{''.join(lines)}\n"
-            f"{name_list}\n{payload_hash}"
-        )
         day = stamp[:8]
         scope = f"{day}/{self.region}/{self.service}/aws4_request"
-        digest = sha256(canonical.encode()).hexdigest()
-        to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}"
-        key = self._keys.get(credentials, day, self.region, self.service)
-        signature = key.hexdigest(to_sign.encode())
-        signed["authorization"] = (
+        authorization = (
             f"AWS4-HMAC-SHA256 Credential={credentials.access_key_id}/{scope}, "
-            f"SignedHeaders={name_list}, Signature={signature}"
+            f"SignedHeaders={name_list}, Signature="
         )
-        check_value("authorization", signed["authorization"])
-        return signed
+        check_value("authorization", authorization)
+        return Prepared(
+            headers=signed,
+            canonical=f"{''.join(lines)}\n{name_list}\n{payload_hash}",
+            to_sign=f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n",
+            mac=self._keys.get(credentials, day, self.region, self.service),
+            authorization=authorization,
+        )
 
     def _canonical_path(self, path: str) -> str:
         if self.service == "s3" or path == "/":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,9 +37,11 @@ from engine.settings import endpoints_from
 from engine.transfer import (
     BytesSource,
     ObjectReader,
+    TransferContext,
     download,
     head,
     list_objects,
+    list_pages,
     open_file,
     open_read,
     upload,
@@ -228,18 +230,18 @@ class Engine(StreamingVerbs):
             UsageError: The manifest cannot be read, or ``options`` are of one object.
             CredentialsError: No credentials are to be had any more.
         """
-        engine = self._ready()
-        rules = copy_rules(
-            engine,
-            source_options=source_options,
-            source_engine=source_engine,
-            through=through,
-            keep_tags=keep_tags,
-        )
-        return await run_batch(manifest, replace(engine.moving(manifest, options), copies=rules))
+        context = self._moving(manifest, options, source_options, source_engine, through, keep_tags)
+        return await run_batch(manifest, context)
 
     def transfer(
-        self, manifest: Manifest, *, options: ObjectOptions | None = None
+        self,
+        manifest: Manifest,
+        *,
+        options: ObjectOptions | None = None,
+        source_options: ObjectOptions | None = None,
+        source_engine: Engine | None = None,
+        through: bool = False,
+        keep_tags: bool = True,
     ) -> AsyncGenerator[Outcome, None]:
         """``run``, with what becomes of each entry as it is known, in no order::
 
@@ -254,8 +256,8 @@ class Engine(StreamingVerbs):
             UsageError: The manifest cannot be read, or ``options`` are of one object.
             CredentialsError: No credentials are to be had any more.
         """
-        engine = self._ready()
-        return outcomes(manifest, engine.moving(manifest, options), engine.begin)
+        context = self._moving(manifest, options, source_options, source_engine, through, keep_tags)
+        return outcomes(manifest, context, self._ready().begin)
 
     async def head(self, url: S3Url | str, *, options: ObjectOptions | None = None) -> ObjectInfo:
         """What S3 says of one object, or of the version of ``options``.
@@ -264,12 +266,17 @@ class Engine(StreamingVerbs):
         """
         return await head(_object_url(url), self._ready().working(options))
 
-    async def list(
+    def list(
         self, prefix: S3Url | str, *, options: ObjectOptions | None = None
     ) -> AsyncIterator[ObjectInfo]:
         """All objects whose keys start with the prefix, in S3's order."""
-        async for info in list_objects(S3Url.parse(prefix), self._ready().working(options)):
-            yield info
+        return list_objects(S3Url.parse(prefix), self._ready().working(options))
+
+    def list_pages(
+        self, prefix: S3Url | str, *, options: ObjectOptions | None = None
+    ) -> AsyncIterator[Sequence[ObjectInfo]]:
+        """``list`` by pages of up to 1,000 objects, as S3 answers."""
+        return list_pages(S3Url.parse(prefix), self._ready().working(options))
 
     async def delete(
         self, urls: Iterable[S3Url | str], *, options: ObjectOptions | None = None
@@ -392,6 +399,25 @@ class Engine(StreamingVerbs):
     def __repr__(self) -> str:
         state = "closed" if self._open is None else repr(self._open.chain.brokers[-1])
         return f"<Engine run {self.run_id}: {state}>"
+
+    def _moving(
+        self,
+        manifest: Manifest,
+        options: ObjectOptions | None,
+        source_options: ObjectOptions | None,
+        source_engine: Engine | None,
+        through: bool,
+        keep_tags: bool,
+    ) -> TransferContext:
+        engine = self._ready()
+        rules = copy_rules(
+            engine,
+            source_options=source_options,
+            source_engine=source_engine,
+            through=through,
+            keep_tags=keep_tags,
+        )
+        return replace(engine.moving(manifest, options), copies=rules)
 
     def _ready(self) -> OpenEngine:
         engine = self._open

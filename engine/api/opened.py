@@ -37,7 +37,7 @@ from engine.planes import DATA_PLANES, open_planes
 from engine.protocols import Clock, CredentialProvider, Lease
 from engine.retry import Retrier
 from engine.threads import ThreadDoor
-from engine.transfer import Limiter, TransferContext
+from engine.transfer import FileWriter, Limiter, TransferContext
 from engine.types import Credentials
 
 
@@ -244,6 +244,7 @@ class OpenEngine:
             retrier=Retrier(setup.retry, random=setup.random, emit=setup.emit),
             limiter=Limiter(setup.config, setup.clock),
             door=self.door,
+            writer=FileWriter(self.door),
             clock=setup.clock,
             emit=setup.emit,
             lease=lease,

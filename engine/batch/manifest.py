@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct
 
 from engine.errors import UsageError
 from engine.types import S3Url
@@ -18,8 +19,7 @@ from engine.types import S3Url
 Operation = Literal["upload", "download", "copy"]
 
 
-@dataclass(frozen=True, slots=True)
-class ManifestEntry:
+class ManifestEntry(Struct, frozen=True):
     """One object to move. ``size`` and ``etag`` are what was seen when it was listed.
 
     ``problem`` names why the entry cannot be moved; it is reported and nothing is sent. A copy
@@ -40,8 +40,7 @@ class ManifestEntry:
         return str(self.path) if self.source is None else str(self.source)
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
+class Tree(Struct, frozen=True):
     """A folder and a prefix; which way is ``operation``. A copy has two prefixes: all that is
     below ``source`` goes below ``prefix``."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, final
 
-from engine._aws.client import AnswerError, AwsClient
+from engine._aws.client import AnswerError, AwsClient, check_installed
 from engine.config import Endpoints
 from engine.errors import ConnectionFailed, ProtocolError, S3Error, TransferError
 from engine.planes.answers import date_of
@@ -29,6 +29,9 @@ class AwsCalls:
     Args:
         regions: What is known of buckets, shared by the planes of one engine.
         streams: For bytes of objects, see ``AwsClient``.
+
+    Raises:
+        UsageError: No SDK is installed.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class AwsCalls:
         user_agent: str,
         streams: bool = False,
     ) -> None:
+        check_installed()
         self.regions = regions
         self.requests = 0
         self._endpoints = endpoints

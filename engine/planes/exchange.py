@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import NamedTuple, final
+from typing import NamedTuple, NoReturn, final
 from urllib.parse import urlsplit
 
 import anyio
@@ -18,6 +18,7 @@ import anyio
 from engine._wire.connect import Connector
 from engine._wire.connection import Connection
 from engine._wire.endpoint import Target, locate
+from engine._wire.heads import HeadTemplate
 from engine._wire.http11 import build_request
 from engine._wire.pool import MAX_CONNECTIONS, MAX_SMALL_BODY, ConnectionPool, Response
 from engine._wire.sigv4 import UNSIGNED_PAYLOAD, Signer, encode_query
@@ -38,6 +39,8 @@ from engine.types import Credentials, S3Url
 CHECKSUM_MODE = {"x-amz-checksum-mode": "ENABLED"}
 # Seconds for the whole body of a small answer: 8 MiB at 70 KB/s.
 SMALL_ANSWER = 120.0
+# A verb, a bucket and the options of a run are one kind of request; few runs have more than two.
+_MAX_TEMPLATES = 32
 
 
 @dataclass(slots=True)
@@ -50,6 +53,8 @@ class Call:
         signed: Headers that the signature covers.
         plain: Headers that it does not.
         body: Of a control verb; the bytes of objects are not kept in a call.
+        kept: Sign by a template that is kept for the next request with the same headers.
+        varying: Name and value of one more signed header, which differs from call to call.
     """
 
     operation: str
@@ -60,6 +65,8 @@ class Call:
     signed: dict[str, str] = field(default_factory=dict, repr=False)  # a customer's key, too
     plain: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
+    kept: bool = False
+    varying: tuple[str, str] = ("", "")
     credentials: Credentials | None = None
 
 
@@ -100,6 +107,8 @@ class Exchanges:
         self._clock = clock
         self._user_agent = user_agent
         self._signers: dict[str, Signer] = {}
+        self._templates: dict[tuple[object, ...], HeadTemplate] = {}
+        self._always = {"user-agent": user_agent, "accept-encoding": "identity"}
         self.regions = BucketRegions(endpoints, emit)
         self.expectations = Expectations(endpoints)
         connector = Connector(endpoints.timeouts, threads, endpoints.ca_bundle, endpoints.proxies)
@@ -154,19 +163,27 @@ class Exchanges:
         """The head as it is sent now: under the current lease, at the current second."""
         self.requests += 1
         call.credentials = await self.lease.ready()
+        name, value = call.varying
+        if call.kept:
+            return self._template(call, name).head(
+                call.credentials, self._clock.now(), call.target.path, call.query, value, call.plain
+            )
         payload = UNSIGNED_PAYLOAD if call.body is None else sha256(call.body).hexdigest()
         headers = self._signer(call.target.region).sign_head(
             call.credentials,
             call.method,
             call.target.path,
-            {"host": call.target.origin.host_header, **call.signed},
+            {
+                "host": call.target.origin.host_header,
+                **call.signed,
+                **({name: value} if name else {}),
+            },
             now=self._clock.now(),
             query=call.query,
             payload_hash=payload,
         )
         headers |= call.plain
-        headers["user-agent"] = self._user_agent
-        headers["accept-encoding"] = "identity"
+        headers |= self._always
         target = f"{call.target.path}?{call.query}" if call.query else call.target.path
         return build_request(call.method, target, headers)
 
@@ -189,6 +206,23 @@ class Exchanges:
         if not await connection.permitted(self.endpoints.timeouts.expect):
             self.expectations.deaf(origin)
         return b""
+
+    def _template(self, call: Call, hole: str) -> HeadTemplate:
+        """The template of all requests with these headers to this host."""
+        target = call.target
+        key = (call.method, target.origin, target.region, hole, *call.signed.items())
+        template = self._templates.get(key)
+        if template is None:
+            while len(self._templates) >= _MAX_TEMPLATES:
+                del self._templates[next(iter(self._templates))]
+            template = self._templates[key] = HeadTemplate(
+                self._signer(target.region),
+                call.method,
+                {"host": target.origin.host_header, **call.signed},
+                self._always,
+                hole,
+            )
+        return template
 
     async def small(
         self,
@@ -304,10 +338,15 @@ def naming(call: Call) -> Iterator[None]:
     try:
         yield
     except (ConnectionFailed, ProtocolError) as error:
-        if str(call.url) in error.headline:
-            raise
-        headline = f"{call.operation} of {call.url}: {error.headline}"
-        raise type(error)(headline, fix=error.fix, **error.facts) from error
+        raise_named(call, error)
+
+
+def raise_named(call: Call, error: ConnectionFailed | ProtocolError) -> NoReturn:
+    """Raise ``error``, or one like it that says which object it hit."""
+    if str(call.url) in error.headline:
+        raise error
+    headline = f"{call.operation} of {call.url}: {error.headline}"
+    raise type(error)(headline, fix=error.fix, **error.facts) from error
 
 
 def version_query(options: ObjectOptions) -> str:

@@ -16,15 +16,16 @@ from dataclasses import dataclass
 from typing import final
 
 from engine._wire.connection import Connection
+from engine._wire.mover import Movers
 from engine._wire.pieces import Pieces
-from engine._wire.pool import MAX_CONNECTIONS, PoolStatistics, Response
+from engine._wire.pool import MAX_CONNECTIONS, PoolStatistics, Response, Send
 from engine._wire.sigv4 import encode_query
 from engine.config import Endpoints
-from engine.errors import ProtocolError
+from engine.errors import ConnectionFailed, ProtocolError
 from engine.events import Emit, silent
 from engine.options import PLAIN, ObjectOptions
 from engine.planes.answers import check_echo, check_etag, check_span, etag_of, object_info
-from engine.planes.exchange import CHECKSUM_MODE, Call, Exchanges, naming, version_query
+from engine.planes.exchange import CHECKSUM_MODE, Call, Exchanges, raise_named, version_query
 from engine.protocols import ByteSink, ByteSource, ChecksumAlgorithm, Clock, DataPlane, Lease
 from engine.threads import ThreadDoor
 from engine.types import (
@@ -39,6 +40,8 @@ from engine.types import (
 )
 
 _Buffers = tuple[memoryview, memoryview]
+_Sent = tuple[Mapping[str, str], int | None, Checksum | None, bool]
+_NOTHING = memoryview(b"")
 # A sum of this many bytes takes 40 us, as much as a trip to a thread.
 INLINE_SUM = MiB
 
@@ -88,6 +91,7 @@ class WirePlane(DataPlane):
         self._pool = self.exchanges.pool
         self._threads = threads
         self._pieces = Pieces()
+        self._movers = Movers(threads)
         self._bytes_sent = self._bytes_received = 0
 
     async def put_object(
@@ -108,6 +112,7 @@ class WirePlane(DataPlane):
         """
         call = self.exchanges.call("put object", url, "PUT")
         call.signed = options.for_put()
+        call.kept = not options.preserve_mtime  # else it is another header each time
         headers, _, checksum, echoed = await self._upload(
             call, source, 0, source.size, algorithm, watched=True
         )
@@ -140,6 +145,7 @@ class WirePlane(DataPlane):
         query = encode_query([("partNumber", str(number)), ("uploadId", upload_id)])
         call = self.exchanges.call("upload part", url, "PUT", query)
         call.signed = options.for_part()
+        call.kept = True
         headers, crc, checksum, _ = await self._upload(call, source, offset, length, algorithm)
         return PartReceipt(
             number=number,
@@ -180,16 +186,23 @@ class WirePlane(DataPlane):
         call = self.exchanges.call("get object", url, "GET", version_query(options))
         call.plain = plain
         call.signed = {**(CHECKSUM_MODE if algorithm is not None else {}), **options.for_part()}
+        call.kept = True
+        into = None
+        if sink.memory is not None:
+            into = sink.memory[sink_offset : sink_offset + range.length if range else None]
+            if len(into) > INLINE_SUM:
+                into = None
 
         async def send(connection: Connection) -> None:
-            connection.begin_send(memoryview(b""), await self.exchanges.signed_head(call))
+            connection.begin_send(_NOTHING, await self.exchanges.signed_head(call))
             await connection.sent()
 
-        with naming(call):
+        try:
             await self.exchanges.ready(call)
-            async with self._pool.request(
-                call.target.origin, "GET", send, repeatable=True
-            ) as response:
+            response = await self._pool.exchange(
+                call.target.origin, "GET", send, repeatable=True, into=into
+            )
+            try:
                 headers = response.head.headers
                 if response.head.status not in (200, 206):
                     raise await self.exchanges.refused(call, response)
@@ -197,13 +210,21 @@ class WirePlane(DataPlane):
                 length, total = check_span(url, response.head.status, headers, range)
                 check_etag(url, etag, headers)
                 info = object_info(url, headers, total)
-                crc = await self._receive(response, sink, sink_offset, length, algorithm)
+                if into is not None and length and response.connection.complete:
+                    crc = algorithm.update(into) if algorithm is not None else 0
+                else:
+                    crc = await self._receive(response, sink, sink_offset, length, algorithm)
+            finally:
+                self._pool.release(response)
+        except (ConnectionFailed, ProtocolError) as error:
+            raise_named(call, error)
         self._bytes_received += length
         return RangeReceipt(range, length, crc if algorithm else None, info)
 
     async def aclose(self) -> None:
         """Close all connections; requests under way fail."""
         await self._pool.aclose()
+        self._movers.close()
 
     def statistics(self) -> WireStatistics:
         """Requests and bytes since the start, and where the connections are."""
@@ -228,62 +249,98 @@ class WirePlane(DataPlane):
         algorithm: ChecksumAlgorithm | None,
         *,
         watched: bool = False,
-    ) -> tuple[Mapping[str, str], int | None, Checksum | None, bool]:
+    ) -> _Sent:
         """Sum, send, check; returns the answer's fields, the sum, and whether S3 echoed it.
 
         Args:
             watched: Hold back the last byte until the source is known to be what it was: S3
                 stores nothing of a body that does not end.
         """
+        try:
+            if source.memory is not None and length <= INLINE_SUM:
+                held = source.memory[offset : offset + length]
+                crc = algorithm.update(held) if algorithm is not None else None
+                call.plain = {"content-length": str(length)}
+
+                async def send(connection: Connection) -> None:
+                    connection.begin_send(held, await self.exchanges.signed_head(call))
+                    await connection.sent()
+
+                return await self._put(call, send, length, algorithm, crc)
+            with self._pieces.lend(length if source.memory is None else 0) as buffers:
+                return await self._upload_pieces(
+                    call, source, offset, length, algorithm, buffers, watched
+                )
+        except (ConnectionFailed, ProtocolError) as error:
+            raise_named(call, error)
+
+    async def _upload_pieces(
+        self,
+        call: Call,
+        source: ByteSource,
+        offset: int,
+        length: int,
+        algorithm: ChecksumAlgorithm | None,
+        buffers: _Buffers,
+        watched: bool,
+    ) -> _Sent:
         held = source.memory[offset : offset + length] if source.memory is not None else None
-        with naming(call), self._pieces.lend(0 if held is not None else length) as buffers:
-            crc = checksum = None
-            if algorithm is not None:
-                if held is not None and length <= INLINE_SUM:
-                    crc = algorithm.update(held)
-                else:
-                    crc = await self._threads.run(
-                        _sum, source, offset, length, algorithm, buffers[0], watched
-                    )
-                checksum = Checksum(algorithm.name, algorithm.encode(crc))
-                call.signed = {
-                    **call.signed,
-                    algorithm.header: checksum.value,
-                    "x-amz-sdk-checksum-algorithm": algorithm.name.upper(),
-                }
-            elif held is None and length <= len(buffers[0]):
-                await self._threads.run(_read, source, offset, buffers[0][:length], watched)
-
-            async def send(connection: Connection) -> None:
-                head = await self.exchanges.head_first(call, connection, length)
-                if held is not None:
-                    connection.begin_send(held, head)
-                    await connection.sent()
-                elif watched and length - 1 > len(buffers[0]):
-                    await self._send(connection, head, source, offset, length - 1, buffers)
-                    last = buffers[0][:1]
-                    await self._threads.run(_read, source, offset + length - 1, last, True)
-                    connection.begin_send(last, b"")
-                    await connection.sent()
-                else:
-                    await self._send(connection, head, source, offset, length, buffers)
-
-            # Waiting for a renewal here and not in ``send`` keeps connections fresh.
-            await self.exchanges.ready(call)
-            # A write under a condition may only be repeated by who knows that it is a repetition.
-            repeatable = call.signed.keys().isdisjoint(("if-match", "if-none-match"))
-            async with self._pool.request(
-                call.target.origin, "PUT", send, repeatable=repeatable
-            ) as response:
-                if response.head.status != 200:
-                    raise await self.exchanges.refused(call, response)
-                self.exchanges.worked(call)
-                await response.read_small()
-            headers = response.head.headers
-            etag_of(call.url, headers)
-            echoed = algorithm is not None and check_echo(
-                f"{call.operation} of {call.url}", headers, algorithm, checksum
+        crc = None
+        if algorithm is not None:
+            crc = await self._threads.run(
+                _sum, source, offset, length, algorithm, buffers[0], watched
             )
+        elif held is None and length <= len(buffers[0]):
+            await self._threads.run(_read, source, offset, buffers[0][:length], watched)
+
+        async def send(connection: Connection) -> None:
+            head = await self.exchanges.head_first(call, connection, length)
+            if held is not None:
+                connection.begin_send(held, head)
+                await connection.sent()
+            elif watched and length - 1 > len(buffers[0]):
+                await self._send(connection, head, source, offset, length - 1, buffers)
+                last = buffers[0][:1]
+                await self._threads.run(_read, source, offset + length - 1, last, True)
+                connection.begin_send(last, b"")
+                await connection.sent()
+            else:
+                await self._send(connection, head, source, offset, length, buffers)
+
+        return await self._put(call, send, length, algorithm, crc)
+
+    async def _put(
+        self,
+        call: Call,
+        send: Send,
+        length: int,
+        algorithm: ChecksumAlgorithm | None,
+        crc: int | None,
+    ) -> _Sent:
+        """The request, once its body is summed."""
+        checksum = None
+        if algorithm is not None and crc is not None:
+            checksum = Checksum(algorithm.name, algorithm.encode(crc))
+            call.varying = (algorithm.header, checksum.value)
+            call.signed["x-amz-sdk-checksum-algorithm"] = algorithm.name.upper()
+        # Waiting for a renewal here and not in ``send`` keeps connections fresh.
+        await self.exchanges.ready(call)
+        # A write under a condition may only be repeated by who knows that it is a repetition.
+        repeatable = "if-match" not in call.signed and "if-none-match" not in call.signed
+        response = await self._pool.exchange(call.target.origin, "PUT", send, repeatable=repeatable)
+        try:
+            if response.head.status != 200:
+                raise await self.exchanges.refused(call, response)
+            self.exchanges.worked(call)
+            if not response.connection.complete:
+                await response.read_small()
+        finally:
+            self._pool.release(response)
+        headers = response.head.headers
+        etag_of(call.url, headers)
+        echoed = algorithm is not None and check_echo(
+            f"{call.operation} of {call.url}", headers, algorithm, checksum
+        )
         self._bytes_sent += length
         return headers, crc, checksum, echoed
 
@@ -298,11 +355,11 @@ class WirePlane(DataPlane):
     ) -> None:
         current, other = buffers
         size = min(length, len(current))
-        if length > size and source.descriptor is not None and connection.sends_files:
-            # With a checksum its pages are in the cache since it was summed.
-            connection.begin_send_file(head, source.descriptor, offset, length)
-            await connection.sent()
-            if connection.file_was_short:
+        if length > size and source.descriptor is not None and connection.lends_socket:
+            whole = await connection.send_file(
+                self._movers, head, source.descriptor, offset, length
+            )
+            if not whole:
                 connection.abort()
                 await self._threads.run(source.read_into, offset + length - 1, current[:1])
                 raise ProtocolError("a file was longer again")  # it was short a moment ago
@@ -338,8 +395,17 @@ class WirePlane(DataPlane):
             return await self._fill_memory(
                 response.connection, sink.memory[offset : offset + length], algorithm
             )
+        connection = response.connection
+        if length > self._pieces.size and sink.descriptor is not None and connection.lends_socket:
+            return await connection.receive_file(
+                self._movers,
+                sink.descriptor,
+                offset,
+                length,
+                algorithm.update if algorithm is not None else None,
+            )
         with self._pieces.lend(length) as buffers:
-            return await self._fill(response.connection, sink, offset, length, algorithm, buffers)
+            return await self._fill(connection, sink, offset, length, algorithm, buffers)
 
     async def _fill_memory(
         self, connection: Connection, view: memoryview, algorithm: ChecksumAlgorithm | None

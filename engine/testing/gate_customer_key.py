@@ -10,12 +10,15 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Mapping
+from urllib.parse import unquote
 
 from engine.testing.gate_answer import Answer
 from engine.testing.gate_errors import AwsError
 from engine.testing.gate_exchange import Exchange
 
 _PREFIX = "X-Amz-Server-Side-Encryption-Customer-"
+_OF_SOURCE = "X-Amz-Copy-Source-Server-Side-Encryption-Customer-"
+_COPIES = frozenset({"CopyObject", "UploadPartCopy"})
 _READS = frozenset({"GetObject", "HeadObject"})
 _KEY_BYTES = 32
 
@@ -45,11 +48,17 @@ class CustomerKeys:
                 "Requests specifying Server Side Encryption with Customer provided keys must be "
                 "made over a secure connection.",
             )
+        if exchange.action in _COPIES:
+            source = unquote(exchange.request.headers["X-Amz-Copy-Source"].partition("?")[0])
+            bucket, _, key = source.removeprefix("/").partition("/")
+            theirs = _given(exchange.request.headers, _OF_SOURCE)
+            if theirs != self._objects.get((bucket, key)):
+                raise AwsError("InvalidRequest", "The copy source's customer key is not the right")
         if exchange.action in _READS:
             wanted = self._objects.get((exchange.bucket, exchange.key))
             if wanted is not None and given is not None and wanted != given:
                 raise AwsError("AccessDenied")
-        elif exchange.action == "UploadPart":
+        elif exchange.action in ("UploadPart", "UploadPartCopy"):
             wanted = self._uploads.get(exchange.upload_id)
         else:
             return
@@ -68,7 +77,7 @@ class CustomerKeys:
         given = _given(exchange.request.headers)
         if exchange.action == "CreateMultipartUpload" and given is not None:
             self._uploads[exchange.new_upload_id] = given
-        elif exchange.action == "PutObject":
+        elif exchange.action in ("PutObject", "CopyObject"):
             self._keep(place, given)
         elif exchange.action == "CompleteMultipartUpload":
             self._keep(place, self._uploads.pop(exchange.upload_id, None))
@@ -80,11 +89,11 @@ class CustomerKeys:
             self._objects[place] = digest
 
 
-def _given(headers: Mapping[str, str]) -> str | None:
+def _given(headers: Mapping[str, str], prefix: str = _PREFIX) -> str | None:
     """The MD5 of the key that came along; None without one."""
-    algorithm = headers.get(f"{_PREFIX}Algorithm")
-    text = headers.get(f"{_PREFIX}Key")
-    told = headers.get(f"{_PREFIX}Key-MD5")
+    algorithm = headers.get(f"{prefix}Algorithm")
+    text = headers.get(f"{prefix}Key")
+    told = headers.get(f"{prefix}Key-MD5")
     if algorithm is text is told is None:
         return None
     try:

@@ -11,6 +11,7 @@ from engine.protocols import Clock, ControlPlane, DataPlane, Lease
 from engine.retry import Retrier
 from engine.threads import ThreadDoor
 from engine.transfer.limiter import Limiter
+from engine.transfer.writer import FileWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class TransferContext:
     retrier: Retrier
     limiter: Limiter
     door: ThreadDoor
+    writer: FileWriter
     clock: Clock
     emit: Emit
     lease: Lease | None = None

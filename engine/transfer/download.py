@@ -15,7 +15,7 @@ from engine.events import BytesMoved, ObjectDone, PartDone
 from engine.protocols import ByteSink, ChecksumAlgorithm
 from engine.transfer.checksums import CHECKSUMS, NONE, chosen
 from engine.transfer.context import TransferContext, uncounted
-from engine.transfer.files import partial_file, publish, refuse_existing, write_file
+from engine.transfer.files import partial_file, publish, refuse_existing
 from engine.transfer.parts import Part, PartPlan, plan_ranges, plan_ranges_of_parts
 from engine.transfer.readable import check_readable
 from engine.transfer.sinks import FileSink, MemorySink
@@ -128,7 +128,7 @@ async def _small(
         return algorithm.update(sink.memory[offset : offset + length])
 
     info, verified = await _fetch_and_verify(info, sink, plan, context, sum_span)
-    await write_file(target, sink.data, context.door, _mtime(info, context))
+    await context.writer.write(target, sink.data, _mtime(info, context))
     return info, verified
 
 

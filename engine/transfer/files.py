@@ -21,9 +21,9 @@ import anyio
 from engine.errors import ObjectExists, TransferError, UnsafeKey, UsageError
 from engine.threads import ThreadDoor
 
-_PREFIX = ".s3engine-"
-_SUFFIX = ".part"
-_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+PREFIX = ".s3engine-"
+SUFFIX = ".part"
+CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 @dataclass(slots=True)
@@ -47,13 +47,13 @@ async def partial_file(target: Path, size: int, door: ThreadDoor) -> AsyncIterat
     try:
         partial = await door.run(_open_partial, target, size, discard=_discard)
     except OSError as error:
-        raise _local_error(target, error) from None
+        raise local_error(target, error) from None
     except ValueError as error:
         raise UsageError(f"cannot write {str(target)!r}: {error}") from None
     try:
         yield partial
     except OSError as error:
-        raise _local_error(target, error) from None
+        raise local_error(target, error) from None
     finally:
         if not partial.published:
             with anyio.CancelScope(shield=True):
@@ -67,35 +67,6 @@ async def publish(partial: PartialFile, door: ThreadDoor, mtime_ns: int | None =
         mtime_ns: When it was last modified, where that is not now.
     """
     await door.run(_publish, partial, mtime_ns)
-
-
-async def write_file(
-    target: Path, data: bytes | bytearray, door: ThreadDoor, mtime_ns: int | None = None
-) -> None:
-    """A whole file in one trip to a thread, as durable as ``partial_file`` and ``publish``.
-
-    Raises:
-        UsageError, TransferError: As ``partial_file``.
-    """
-    try:
-        await door.run(_write_file, target, data, mtime_ns)
-    except OSError as error:
-        raise _local_error(target, error) from None
-    except ValueError as error:
-        raise UsageError(f"cannot write {str(target)!r}: {error}") from None
-
-
-def _write_file(target: Path, data: bytes | bytearray, mtime_ns: int | None) -> None:
-    partial = _open_partial(target, 0)
-    try:
-        view, done = memoryview(data), 0
-        while done < len(view):
-            done += os.write(partial.descriptor, view[done:])
-        _publish(partial, mtime_ns)
-    except BaseException:
-        if not partial.published:
-            _discard(partial)
-        raise
 
 
 def check_target(target: Path) -> int | None:
@@ -167,13 +138,13 @@ def _unsafe(relative: str, reason: str) -> UnsafeKey:
 
 def _open_partial(target: Path, size: int) -> PartialFile:
     mode = check_target(target)
-    temporary = target.parent / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
+    temporary = target.parent / f"{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
     try:
-        descriptor = os.open(temporary, _CREATE, 0o666)
+        descriptor = os.open(temporary, CREATE, 0o666)
     except (FileNotFoundError, NotADirectoryError):
         # Most folders are there: they are made where they are missed, not looked for each time.
-        _make_folder(target)
-        descriptor = os.open(temporary, _CREATE, 0o666)
+        make_folder(target)
+        descriptor = os.open(temporary, CREATE, 0o666)
     try:
         if mode is not None:
             os.fchmod(descriptor, mode)  # a file that is replaced keeps its permissions
@@ -186,7 +157,8 @@ def _open_partial(target: Path, size: int) -> PartialFile:
     return PartialFile(target, temporary, descriptor)
 
 
-def _make_folder(target: Path) -> None:
+def make_folder(target: Path) -> None:
+    """Make the folders above ``target``. Raises TransferError where a file is in the way."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
@@ -220,10 +192,11 @@ def _publish(partial: PartialFile, mtime_ns: int | None) -> None:
     os.replace(partial.temporary, partial.target)
     partial.published = True
     os.close(partial.descriptor)
-    _sync_folder(partial.target.parent)
+    sync_folder(partial.target.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -231,6 +204,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _local_error(target: Path, error: OSError) -> TransferError:
+def local_error(target: Path, error: OSError) -> TransferError:
+    """What the system said, with the file's name and what to do."""
     fix = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
     return TransferError(f"cannot write {target}: {error.strerror}", fix=fix)

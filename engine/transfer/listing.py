@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
 from engine.errors import S3Error
@@ -12,6 +12,19 @@ from engine.types import ObjectInfo, S3Url
 
 async def list_objects(prefix: S3Url, context: TransferContext) -> AsyncIterator[ObjectInfo]:
     """Every object whose key starts with the prefix, in S3's order.
+
+    Raises:
+        S3Error: As ``list_pages``.
+    """
+    async for page in list_pages(prefix, context):
+        for info in page:
+            yield info
+
+
+async def list_pages(
+    prefix: S3Url, context: TransferContext
+) -> AsyncIterator[Sequence[ObjectInfo]]:
+    """The same by pages, as S3 answers.
 
     Raises:
         S3Error: A page cannot be had, or the listing does not go on.
@@ -24,8 +37,8 @@ async def list_objects(prefix: S3Url, context: TransferContext) -> AsyncIterator
             prefix,
             partial(context.control.list_page, prefix, token, options=context.options),
         )
-        for info in page:
-            yield info
+        if page:
+            yield page
         if following is None:
             return
         if following in (token, seen):

@@ -29,6 +29,7 @@ from engine.errors import (
 )
 from engine.events import UploadLeft
 from engine.protocols import ChecksumAlgorithm
+from engine.shield import to_the_end
 from engine.transfer.checksums import NONE
 from engine.transfer.conditional import ConditionalWrite, may_have_worked
 from engine.transfer.context import TransferContext
@@ -45,31 +46,41 @@ _MAX_ABORTS = 5
 async def create_upload(
     url: S3Url, algorithm: ChecksumAlgorithm | None, context: TransferContext
 ) -> UploadId:
-    """Shielded for a while: an upload whose id came too late would be nobody's."""
+    """Not cut short: an upload whose id came too late would be nobody's."""
     if context.lease is not None:
         await context.lease.ready()  # may take a minute, and there is nothing yet to be lost
+    made: list[UploadId] = []
     lost = 0
 
-    async def create() -> UploadId:
+    async def ask() -> UploadId:
         nonlocal lost
         try:
             return await context.control.create_multipart_upload(
                 url, algorithm, options=context.options
             )
-        except EngineError as error:
-            lost += isinstance(error, ConnectionFailed) and not isinstance(error, NotConnected)
+        except ConnectionFailed as error:
+            lost += not isinstance(error, NotConnected)
             raise
 
+    async def create() -> None:
+        with anyio.move_on_after(ABORT_SECONDS):
+            upload_id, _ = await context.retrier.run("create multipart upload", url, ask)
+            made.append(upload_id)
+
     try:
-        with anyio.move_on_after(ABORT_SECONDS, shield=True):
-            upload_id, _ = await context.retrier.run("create multipart upload", url, create)
-            return upload_id
-        raise ConnectionFailed(f"create multipart upload of {url} took over {ABORT_SECONDS:.0f} s")
+        await to_the_end(create())
+    except BaseException as error:
+        if made:
+            await abort_upload(url, made[0], error, context)
+        raise
     finally:
         # Not aborted by a guess: a listing tells uploads of one key apart by who began them and
         # when, and another process of the same user or role may be at work on the same key.
         for _ in range(lost):
             context.emit(UploadLeft(url, "", "the answer that had its upload id was lost"))
+    if not made:
+        raise ConnectionFailed(f"create multipart upload of {url} took over {ABORT_SECONDS:.0f} s")
+    return made[0]
 
 
 async def complete_upload(
@@ -265,15 +276,24 @@ async def abort_upload(
 ) -> None:
     """Leave no part behind. Under a fresh lease if the old one is why we are here."""
     reason = f"not done in {ABORT_SECONDS:.0f} s"
-    with anyio.move_on_after(ABORT_SECONDS, shield=True):
-        try:
-            await _abort_until_empty(url, upload_id, context)
-            return
-        except EngineError as failure:
-            reason = failure.headline
-    # An event as well as a note: of a cancellation nobody reads the notes.
-    context.emit(UploadLeft(url, upload_id, reason))
-    error.add_note(f"parts of {url} stay at S3 under upload id {upload_id}: {reason}")
+    done = False
+
+    async def abort() -> None:
+        nonlocal reason, done
+        with anyio.move_on_after(ABORT_SECONDS):
+            try:
+                await _abort_until_empty(url, upload_id, context)
+                done = True
+            except EngineError as failure:
+                reason = failure.headline
+
+    try:
+        await to_the_end(abort())
+    finally:
+        if not done:
+            # An event as well as a note: of a cancellation nobody reads the notes.
+            context.emit(UploadLeft(url, upload_id, reason))
+            error.add_note(f"parts of {url} stay at S3 under upload id {upload_id}: {reason}")
 
 
 async def _abort_until_empty(url: S3Url, upload_id: UploadId, context: TransferContext) -> None:

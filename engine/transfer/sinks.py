@@ -10,10 +10,15 @@ from engine.protocols import ByteSink
 
 @final
 class FileSink(ByteSink):
-    """An open file, written by position; any number of ranges may write it at once."""
+    """An open file, written by position; any number of ranges may write it at once.
+
+    Args:
+        descriptor: Readable too: what the kernel wrote is read back to be summed.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self.descriptor = descriptor
 
     def write_at(self, offset: int, view: memoryview) -> None:
         done = 0

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
 
 import anyio
 import anyio.abc
@@ -343,7 +342,14 @@ async def send_body(
     receipt, attempts = await context.retrier.run("upload part", url, send)
     context.emit(PartDone(url, part.range, attempts))
     context.emit(BytesMoved(url, part.length))
-    return replace(receipt, offset=part.offset)
+    return PartReceipt(
+        number=part.number,
+        offset=part.offset,  # the source's was 0
+        size=part.length,
+        etag=receipt.etag,
+        checksum=receipt.checksum,
+        crc=receipt.crc,
+    )
 
 
 def _first_size(expected_size: int | None, context: TransferContext) -> int:

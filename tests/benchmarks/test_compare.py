@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from benchmarks import compare, report_html
+from benchmarks.bars import CPU_BARS, standings
 from benchmarks.fast_origin.build import CannotBuild, build
 from benchmarks.peers.known import PEERS
-from benchmarks.peers.plan import Cell, Rounds, Sizes, Step, estimate, steps
+from benchmarks.peers.plan import WORKS, Cell, Rounds, Sizes, Step, estimate, groups, steps
 from benchmarks.peers.results import Results
 from benchmarks.report_compare import (
     REQUESTS,
@@ -28,7 +29,6 @@ from benchmarks.report_compare import (
     summed_share,
     table,
 )
-from engine.bench.plots import Bar, bars, tick
 from engine.bench.statistics import Spread
 
 SIZES = Sizes(big=2**20, count=10, small=2**10, keys=2_000)
@@ -153,12 +153,63 @@ def test_rounds_in_which_the_origin_did_not_look_say_nothing_of_checksums() -> N
 
 
 def test_on_a_slow_link_the_table_shows_how_much_of_it_was_used() -> None:
-    """2 connections for 2 s; 8 requests of 0.1 s and 800 bytes at 500 a second: 2.4 of 4 s."""
+    """2 connections, set up in 0.2 s; then 8 requests of 0.1 s and 800 bytes at 500 a second."""
     runs = {"s3engine": [run(1.0, wall=2.0)], "s5cmd": [run(1.0, wall=4.0)]}
     text = table("a job", runs, {}, moved=800, link=Link(0.1, 500))
     rows = [line.split() for line in text.splitlines()[2:]]
-    assert [row[-2:] for row in rows] == [["2", "0.60"], ["2", "0.30"]]
-    assert Link(0.1, 0).busy(runs["s3engine"][0], 800) == pytest.approx(0.2)
+    assert [row[-2:] for row in rows] == [["2", "0.70"], ["2", "0.35"]]
+    assert Link(0.1, 0, secure=False).share(runs["s3engine"][0], 800) == pytest.approx(0.25)
+
+
+def _standings(**more: Any) -> dict[str, list[str]]:
+    """Marks by the peers' mode: ours sums and takes 1.0 s; a peer with sums 2.1, without 1.9."""
+    on, off = cell("up-tmpfs", **more), cell("up-tmpfs", **more, checksums="off")
+    on = replace(on, checksums="on")
+    runs_of: dict[Cell, Any] = {
+        on: {"s3engine": [run(1.0), run(1.0)], "awscrt": [run(2.1), run(2.1)]},
+        off: {"s3engine": [run(0.1), run(0.1)], "s5cmd": [run(1.9, 0.9), run(1.9, 0.9)]},
+    }
+    found = standings(groups([on, off]), runs_of, threads=1)
+    assert len({line.job for line in found}) == 1
+    return {line.peers: [str(mark) for mark in line.marks] for line in found}
+
+
+def test_a_job_is_held_against_the_best_peers_with_checksums_on_and_off() -> None:
+    found = _standings()
+    assert found["on"][:2] == [
+        "CPU 2.10 awscrt (bar 2): met",
+        "wall 1.00 awscrt tie (bar 0.95): met",
+    ]
+    assert found["off"][:2] == [
+        "CPU 1.90 s5cmd (bar 2): NOT MET",
+        "wall 0.90 s5cmd (bar 0.95): NOT MET",
+    ]
+    assert found["on"][2] == "VmHWM 1 MiB (bar 64 MiB): met"
+
+
+def test_on_a_network_wall_goodput_and_the_origin_are_held_against_bars() -> None:
+    found = _standings(rtt_ms=100, bandwidth=10**6, transport="https")
+    assert found["off"][0] == "CPU 1.90 s5cmd", "no bar"
+    assert found["off"][1] == "wall 0.90 s5cmd (bar 1): NOT MET"
+    assert found["off"][2].startswith("goodput 1.12 (bar 0.9): met")
+    assert found["off"][-1].startswith("origin busy 0.11 s5cmd")
+
+
+def test_every_job_has_a_bar() -> None:
+    wanted = {(work.name, transport) for work in WORKS for transport in ("http", "https")}
+    assert set(CPU_BARS) == wanted
+
+
+def test_cells_that_differ_only_in_checksums_take_turns() -> None:
+    peers = [BY_NAME[name] for name in ("s3engine", "s5cmd")]
+    on, off = cell(checksums="on"), cell(checksums="off")
+    order = [
+        (s.round, s.cell.checksums)
+        for s in steps([on, cell("list", checksums="on"), off], peers, Rounds(3, 1, 2))
+        if s.cell.work != "list"
+    ]
+    turns = list(dict.fromkeys(order))
+    assert turns == [(0, "on"), (0, "off"), (1, "on"), (1, "off"), (2, "on")]
 
 
 def test_peers_alternate_and_slow_ones_run_less() -> None:
@@ -217,8 +268,15 @@ def test_the_cells_are_those_that_were_asked_for() -> None:
     cells = compare.cells_of(options)
     assert {c.transport for c in cells if c.auth == "role"} == {"https"}
     assert [c.checksums for c in cells if c.work == "list" and c.transport == "http"] == ["default"]
-    network = compare.cells_of(compare._options(["--rtt", "30", "--bandwidth", "85MB"]))
-    assert {(c.transport, c.rtt_ms, c.bandwidth) for c in network} == {("https", 30, 85_000_000)}
+    options = compare._options(["--network"])
+    network = compare.cells_of(options)
+    assert {(c.transport, c.rtt_ms, c.bandwidth) for c in network} == {
+        ("https", rtt, 85_000_000) for rtt in (30, 100)
+    }
+    assert {peer.name for peer in PEERS if not compare._is_wanted(peer, options)} == {
+        "obstore-tuned",
+        "obstore-unsigned",
+    }, "default settings of every tool"
     assert {c.work for c in network} == {"up-tmpfs", "down-tmpfs", "small-up", "small-down"}
     with pytest.raises(SystemExit):
         compare._options(["--jobs", "nothing-known"])
@@ -229,15 +287,6 @@ def test_the_cells_are_those_that_were_asked_for() -> None:
 )
 def test_sizes_are_read(text: str, size: int) -> None:
     assert compare.size_of(text) == size
-
-
-def test_a_plot_shows_every_bar_inside_of_its_frame() -> None:
-    svg = bars([Bar("a<b", 2.0, 1.0, 4.0, ours=True), Bar("c", 1.0, 1.0, 1.0)], "s")
-    assert "a&lt;b" in svg
-    assert len(re.findall('<rect class="(?:ours|peer)"', svg)) == 2
-    widths = [float(width) for width in re.findall(r'width="([\d.]+)" height="14"', svg)]
-    assert widths[0] == pytest.approx(2 * widths[1])
-    assert all(2 <= most / tick(most) <= 6 for most in (0.03, 0.7, 1.0, 9.9, 64.0, 512.0))
 
 
 class _Tags(HTMLParser):

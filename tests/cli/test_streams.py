@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import array
+import fcntl
 import os
 import signal
 import subprocess
 import sys
-import time
+import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -116,6 +118,14 @@ def test_a_wrong_checksum_is_told_though_the_bytes_went_out(cli: Cli) -> None:
     assert "not to be trusted" in done.err
 
 
+def unread(pipe: IO[bytes] | None) -> int:
+    """Bytes in a pipe that its reader has not taken yet."""
+    assert pipe is not None
+    count = array.array("i", [-1])
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return count[0]
+
+
 @pytest.mark.parametrize("sent", [1_000, 12 * MiB])
 def test_a_signal_while_stdin_waits_ends_it_at_once_and_leaves_nothing(cli: Cli, sent: int) -> None:
     with started(cli, "cp", "-", cli.url("key")) as process:
@@ -125,7 +135,7 @@ def test_a_signal_while_stdin_waits_ends_it_at_once_and_leaves_nothing(cli: Cli,
         if sent > MiB:
             wait_for(lambda: cli.aws.gate.log.where(action="UploadPart", status=200))
         else:
-            time.sleep(1.0)  # nothing can be seen from outside: it waits for stdin
+            wait_for(lambda: unread(process.stdin) == 0)  # then it waits for more
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 128 + signal.SIGTERM
     assert cli.keys() == []

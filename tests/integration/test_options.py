@@ -27,6 +27,7 @@ from engine import (
     ObjectOptions,
     S3Error,
     S3Url,
+    StoreLimits,
     TransferConfig,
     UsageError,
 )
@@ -291,3 +292,30 @@ async def test_a_customers_key_writes_and_reads_and_no_other_does(
         assert all(shape not in text for text in texts)
     with pytest.raises(TypeError, match="not pickled"):
         pickle.dumps(mine)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1000, 12 * MiB])
+async def test_a_copy_goes_from_one_customers_key_to_another(
+    tls: tuple[AwsDouble, str], size: int
+) -> None:
+    """Of the source by ``source_options`` alone: the engine's own is that of the target."""
+    aws, bundle = tls
+    one, other = (ObjectOptions(customer_key=CustomerKey(os.urandom(32))) for _ in range(2))
+    data = os.urandom(size)
+    keys = Credentials(aws.admin.access_key_id, aws.admin.secret_access_key)
+    small = StoreLimits("small", max_copy_size=5 * MiB)
+    async with Engine(
+        credentials=keys, endpoint_url=aws.endpoint, ca_bundle=bundle, region=aws.region,
+        config=TransferConfig(part_size=5 * MiB, limits=small), options=other,
+    ) as s3:  # fmt: skip
+        await s3.upload(data, "s3://bucket/one", options=one)
+        with pytest.raises(S3Error):
+            await s3.copy("s3://bucket/one", "s3://bucket/two")
+        for through in (False, True):
+            await s3.copy("s3://bucket/one", "s3://bucket/two", source_options=one, through=through)
+            async with s3.open_read("s3://bucket/two") as reader:
+                assert await reader.read() == data
+            with pytest.raises(S3Error):
+                await s3.head("s3://bucket/two", options=one)
+    assert aws.gate.open_uploads("bucket") == []

@@ -148,7 +148,8 @@ def _setup(flags: Mapping[str, Any], connection: Connection | None) -> Setup:
         s3=flags["endpoint_url"],
         sts=flags["sts_endpoint_url"],
         ca_bundle=flags["ca_bundle"],
-        **network_of(flags),
+        # A bucket elsewhere is what a doctor is asked to find, and not to pass over.
+        **{**network_of(flags), "region_mismatch": "error"},
         profile=flags["profile"],
     )
     source = flags["source"]

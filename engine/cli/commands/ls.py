@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC
 from typing import Any
 
 import click
 
 from engine.cli.object_options import bucket_options
 from engine.cli.options import GroupedCommand, engine_options, output_options, s3_options
-from engine.cli.output import print_json
 from engine.cli.session import Session
-from engine.types import S3Url
+from engine.types import ObjectInfo, S3Url
 
 _EPILOG = """\b
 Examples:
@@ -30,20 +31,24 @@ def command(prefix: str, **flags: Any) -> None:
     url = S3Url.parse(prefix)
     session = Session(flags)
 
+    as_line = _as_json if flags["as_json"] else _as_text
+
     async def work() -> None:
-        async for info in session.engine.list(url):
-            if flags["as_json"]:
-                print_json(
-                    {
-                        "v": 1,
-                        "event": "listed",
-                        "url": str(info.url),
-                        "bytes": info.size,
-                        "etag": info.etag,
-                    }
-                )
-            else:
-                when = f"{info.last_modified:%Y-%m-%dT%H:%M:%SZ}" if info.last_modified else "-"
-                click.echo(f"{info.size:>15,}  {when}  {info.url}")
+        # A write for each page: a listing may have millions of lines.
+        async for page in session.engine.list_pages(url):
+            click.echo("\n".join([as_line(info) for info in page]))
 
     session.run(work)
+
+
+def _as_text(info: ObjectInfo) -> str:
+    seen = info.last_modified
+    if seen is not None and seen.tzinfo is not UTC:
+        seen = seen.astimezone(UTC)
+    when = f"{seen.isoformat()[:19]}Z" if seen is not None else "-"
+    return f"{info.size:>15,}  {when}  {info.url}"
+
+
+def _as_json(info: ObjectInfo) -> str:
+    row = {"v": 1, "event": "listed", "url": str(info.url), "bytes": info.size, "etag": info.etag}
+    return json.dumps(row)

@@ -7,7 +7,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, suppress
 from random import Random
 from typing import Any
 
@@ -106,13 +106,13 @@ async def test_a_dead_address_is_left_alone_and_dns_is_asked_again() -> None:
         dns = Dns("127.0.0.1", "127.0.0.2", "127.0.0.3")
         tried: list[str] = []
         loop = asyncio.get_running_loop()
-        create = loop.create_connection
+        connect = loop.sock_connect
 
-        async def recorded(factory: Any, host: Any, port: Any, **more: Any) -> Any:
-            tried.append(host)
-            return await create(factory, host, port, **more)
+        async def recorded(called: socket.socket, address: Any) -> None:
+            tried.append(address[0])
+            await connect(called, address)
 
-        loop.create_connection = recorded  # type: ignore[method-assign, assignment]
+        loop.sock_connect = recorded  # type: ignore[method-assign, assignment]
         wire = connector()
         assert set(await dial(wire, port, 12)) == {"127.0.0.1", "127.0.0.3"}
         assert tried.count("127.0.0.2") == 1
@@ -134,6 +134,25 @@ async def test_an_address_that_does_not_answer_costs_a_moment_once() -> None:
         began = asyncio.get_running_loop().time()
         assert await dial(connector(), port, 8) == ["127.0.0.1"] * 8
         assert asyncio.get_running_loop().time() - began >= STAGGER_SECONDS
+
+
+async def test_a_long_handshake_is_no_reason_to_call_another() -> None:
+    """TLS takes more round trips than a call: a far host would be called twice each time."""
+    with ExitStack() as stack:
+        first = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        port = first.getsockname()[1]
+        second = stack.enter_context(socket.create_server(("127.0.0.2", port)))
+        Dns("127.0.0.1", "127.0.0.2")
+        wire = connector(Timeouts(connect=2 * STAGGER_SECONDS))
+        with pytest.raises(ConnectionFailed, match="timed out"):
+            await wire.open(Address("https", HOST, port))
+        calls = 0
+        for server in (first, second):
+            server.setblocking(False)
+            with suppress(BlockingIOError):
+                server.accept()[0].close()
+                calls += 1
+        assert calls == 1
 
 
 async def test_ipv6_first_and_then_ipv4() -> None:

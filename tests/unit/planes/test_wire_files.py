@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from engine._wire import connection as connection_module
+from engine._wire import spans
 from engine.config import Timeouts
 from engine.errors import ConnectionFailed, ProtocolError, S3Error, SourceChanged
 from engine.transfer.sources import FileSource
@@ -30,7 +30,7 @@ def file(tmp_path: Path) -> Path:
 def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """With the feature and without it, as on a system that lacks it."""
     if not request.param:
-        monkeypatch.setattr(connection_module, "_HAS_SENDFILE", False)
+        monkeypatch.setattr(spans, "HAS_SENDFILE", False)
     return bool(request.param)
 
 

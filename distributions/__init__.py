@@ -1,0 +1,1 @@
+"""The two distributions, made from one tree: ``python -m distributions FOLDER``."""

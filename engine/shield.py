@@ -1,0 +1,40 @@
+"""What must not be cut short: to_the_end().
+
+anyio's shields keep anyio's own cancellations away. Those of asyncio (``task.cancel()``, which
+``asyncio.timeout`` and ``asyncio.TaskGroup`` use) go through every shield, so what is to be
+finished runs in a task that nobody else knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import anyio
+
+T = TypeVar("T")
+
+
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """The result of ``work``, which is finished whatever cancels the caller, and however often.
+
+    The work sets its own limit in time.
+
+    Raises:
+        asyncio.CancelledError: When the work is over, if the caller was cancelled meanwhile; what
+            the work made or raised is then lost to the caller.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = error
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()  # looked at, as nobody else will
+        raise cancelled
+    return task.result()

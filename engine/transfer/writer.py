@@ -1,0 +1,222 @@
+"""FileWriter: many small files, written in groups.
+
+What lives here: who is written with whom. A trip to a thread costs as much as the system calls of
+a small file, and a folder is made durable for all of its files at once; so files that come while
+others are being written go together. What must not: what a target may be (``files.py``).
+
+Rules of this file
+- When ``write`` returns, the file is durable: its bytes, its name, and the folder of the name.
+- A file that cannot be written is an error of whoever asked for it, and of nobody else.
+- There is no task: of those who wait, one leads. Who leads takes along what is there, and at its
+  end names the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import final
+
+import anyio
+
+from engine.errors import UsageError
+from engine.threads import ThreadDoor
+from engine.transfer.files import (
+    CREATE,
+    PREFIX,
+    SUFFIX,
+    check_target,
+    local_error,
+    make_folder,
+    sync_folder,
+)
+
+# Files of one group: with 128 KiB each some 4 MiB, and a few milliseconds of one thread.
+MAX_GROUP = 32
+# Groups at once. More only help where a disk makes each of them wait.
+TRIPS, TRIPS_OF_SLOW_DISKS = 2, 8
+# Of one file; what takes longer waits for a disk. Seconds.
+SLOW_FILE = 0.001
+
+
+class _Write:
+    """One file, and who waits for it."""
+
+    __slots__ = ("data", "descriptor", "done", "error", "mtime_ns", "target", "temporary", "waiter")
+
+    def __init__(self, target: Path, data: bytes | bytearray, mtime_ns: int | None) -> None:
+        self.target = target
+        self.data = data
+        self.mtime_ns = mtime_ns
+        self.temporary = ""
+        self.descriptor = -1
+        self.done = False
+        self.error: Exception | None = None
+        self.waiter: asyncio.Future[None] | None = None
+
+    def wake(self) -> bool:
+        """Whether somebody waits who has not been woken before."""
+        if self.waiter is None or self.waiter.done():
+            return False
+        self.waiter.set_result(None)
+        return True
+
+
+@final
+class FileWriter:
+    """Writes whole files; for one event loop."""
+
+    def __init__(self, door: ThreadDoor) -> None:
+        self._door = door
+        self._pending: deque[_Write] = deque()
+        self._trips = 0
+        self._most = TRIPS
+
+    async def write(
+        self, target: Path, data: bytes | bytearray, mtime_ns: int | None = None
+    ) -> None:
+        """A whole file, durably; ``target`` is as before or has all of ``data``.
+
+        Args:
+            mtime_ns: When it was last modified, where that is not now.
+
+        Raises:
+            UsageError: The target is a folder, a link or a device, or cannot be written.
+            TransferError: The disk is full, or says no.
+        """
+        write = _Write(target, data, mtime_ns)
+        self._pending.append(write)
+        try:
+            while not write.done:
+                if self._trips < self._most:
+                    await self._lead()
+                else:
+                    await self._wait(write)
+        except BaseException:
+            self._forget(write)
+            raise
+        if isinstance(write.error, OSError):
+            raise local_error(target, write.error) from None
+        if isinstance(write.error, ValueError):
+            raise UsageError(f"cannot write {str(target)!r}: {write.error}") from None
+        if write.error is not None:
+            raise write.error
+
+    async def _lead(self) -> None:
+        """Write what is there in one trip, then wake those it was written for, and who leads."""
+        group = [self._pending.popleft() for _ in range(min(MAX_GROUP, len(self._pending)))]
+        self._trips += 1
+        began = time.monotonic()
+        try:
+            await self._door.run(_write_all, group)
+        finally:
+            self._trips -= 1
+            slow = time.monotonic() - began > SLOW_FILE * len(group)
+            self._most = TRIPS_OF_SLOW_DISKS if slow else TRIPS
+            for write in reversed(group):
+                if write.done:
+                    write.wake()
+                else:  # whoever led was cancelled before a thread began
+                    self._pending.appendleft(write)
+            self._next_leader()
+
+    def _next_leader(self) -> None:
+        free = self._most - self._trips
+        for write in self._pending:
+            if free <= 0:
+                return
+            free -= write.wake()
+
+    def _forget(self, write: _Write) -> None:
+        """Nobody wants it any more."""
+        if write in self._pending:
+            self._pending.remove(write)
+            self._next_leader()  # it may have been the one
+
+    async def _wait(self, write: _Write) -> None:
+        """Wait until it is written, or to be the one who leads."""
+        write.waiter = asyncio.get_running_loop().create_future()
+        try:
+            await write.waiter
+        except asyncio.CancelledError:
+            while not write.done and write not in self._pending and self._trips:
+                # A thread is at it: the caller is to know that nothing comes behind its back.
+                write.waiter = asyncio.get_running_loop().create_future()
+                with anyio.CancelScope(shield=True), contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([write.waiter])
+            raise
+
+    def __repr__(self) -> str:
+        return f"<FileWriter trips={self._trips} pending={len(self._pending)}>"
+
+
+def _write_all(group: list[_Write]) -> None:
+    """In a thread. All are written before the first is made durable: the disk then takes them
+    together."""
+    for write in group:
+        _try(_begin, write)
+    for write in group:
+        if write.error is None:
+            _try(_finish, write)
+    folders: dict[str, OSError | None] = {}
+    for write in group:
+        if write.error is not None:
+            continue
+        folder = os.path.dirname(write.temporary)
+        if folder not in folders:
+            folders[folder] = _sync(folder)
+        write.error = folders[folder]
+    for write in group:
+        write.done = True
+
+
+def _try(step: Callable[[_Write], None], write: _Write) -> None:
+    try:
+        step(write)
+    except Exception as error:
+        write.error = error
+        if write.descriptor >= 0:
+            os.close(write.descriptor)
+        if write.temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(write.temporary)
+
+
+def _begin(write: _Write) -> None:
+    mode = check_target(write.target)
+    folder = os.path.dirname(write.target) or "."
+    temporary = f"{folder}/{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
+    try:
+        write.descriptor = os.open(temporary, CREATE, 0o666)
+    except (FileNotFoundError, NotADirectoryError):
+        make_folder(write.target)
+        write.descriptor = os.open(temporary, CREATE, 0o666)
+    write.temporary = temporary
+    if mode is not None:
+        os.fchmod(write.descriptor, mode)  # a file that is replaced keeps its permissions
+    done = os.write(write.descriptor, write.data)
+    while done < len(write.data):
+        done += os.write(write.descriptor, memoryview(write.data)[done:])
+
+
+def _finish(write: _Write) -> None:
+    if write.mtime_ns is not None:
+        os.utime(write.descriptor, ns=(time.time_ns(), write.mtime_ns))
+    os.fsync(write.descriptor)
+    os.replace(write.temporary, write.target)
+    descriptor, write.descriptor = write.descriptor, -1
+    os.close(descriptor)
+
+
+def _sync(folder: str) -> OSError | None:
+    try:
+        sync_folder(Path(folder))
+    except OSError as error:
+        return error
+    return None

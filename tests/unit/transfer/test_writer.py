@@ -1,0 +1,85 @@
+"""Small files in groups: each whole and under its name, or an error of its own."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import anyio
+import pytest
+
+from engine.errors import TransferError, UsageError
+from engine.threads import ThreadDoor
+from engine.transfer import writer as writer_room
+from engine.transfer.writer import FileWriter
+
+
+async def test_files_that_come_together_are_all_written(tmp_path: Path) -> None:
+    writer = FileWriter(ThreadDoor())
+    async with anyio.create_task_group() as tasks:
+        for number in range(200):
+            target = tmp_path / f"d{number % 3}" / f"{number}"
+            tasks.start_soon(writer.write, target, str(number).encode() * number, number * 10**9)
+    for number in range(200):
+        written = tmp_path / f"d{number % 3}" / f"{number}"
+        assert written.read_bytes() == str(number).encode() * number
+        assert written.stat().st_mtime == number
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 200
+    assert repr(writer) == "<FileWriter trips=0 pending=0>"
+
+
+async def test_a_file_that_cannot_be_written_fails_alone(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("file")
+    bad = {"folder": UsageError, "link": UsageError, "file/below": TransferError, "n\0": UsageError}
+    writer, failed = FileWriter(ThreadDoor()), {}
+
+    async def write(name: str) -> None:
+        try:
+            await writer.write(tmp_path / name, b"new")
+        except (UsageError, TransferError) as error:
+            failed[name] = type(error)
+
+    async with anyio.create_task_group() as tasks:
+        for name in (*bad, *(f"good{n}" for n in range(20))):
+            tasks.start_soon(write, name)
+    assert failed == bad
+    assert all((tmp_path / f"good{n}").read_bytes() == b"new" for n in range(20))
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert not list(tmp_path.glob(".s3engine*"))
+
+
+async def test_who_is_cancelled_leaves_no_half_and_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some lead, some are in a group, some wait for one: whoever is cancelled, the rest go on."""
+    go = threading.Event()
+    plain = writer_room._write_all
+
+    def held(group: list[writer_room._Write]) -> None:
+        go.wait(10)
+        plain(group)
+
+    monkeypatch.setattr(writer_room, "_write_all", held)
+    writer, scopes = FileWriter(ThreadDoor()), []
+
+    async def write(number: int) -> None:
+        with anyio.CancelScope() as scope:
+            scopes.append(scope)
+            await writer.write(tmp_path / f"{number}", b"x" * 1000)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(90):
+            tasks.start_soon(write, number)
+        await anyio.wait_all_tasks_blocked()
+        for scope in scopes[::3]:
+            scope.cancel()
+        await anyio.wait_all_tasks_blocked()
+        go.set()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {f"{n}" for n in range(90) if n % 3} <= names
+    assert not [name for name in names if name.startswith(".")]
+    assert all(os.path.getsize(tmp_path / name) == 1000 for name in names)
+    assert repr(writer) == "<FileWriter trips=0 pending=0>"
