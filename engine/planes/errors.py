@@ -38,9 +38,9 @@ NO_CHECKSUM = (
     "If this store does not know checksum headers: --checksum none, TransferConfig(checksum="
     '"none"); what is moved is then not verified'
 )
-# How stores that do not know checksum headers refuse them: InvalidArgument (Backblaze B2),
-# NotImplemented (Cloudflare R2, Swift), MalformedXML (Swift, of Complete's document), and the
-# others of stores that take them for something else. A HEAD has the status alone.
+# How stores that do not know checksum headers refuse them: InvalidArgument (Backblaze B2, on reads
+# too), NotImplemented (Cloudflare R2 did), MalformedXML (Swift, of Complete's document), and what
+# else a header or an element that is not known may be called. A HEAD has the status alone.
 _CHECKSUMS_REFUSED = frozenset(
     {
         "400",
