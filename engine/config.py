@@ -29,7 +29,8 @@ class TransferConfig:
             small objects and 16 for big ones.
         max_memory: Bytes of buffers over all objects. Parts of streams of unknown length, which
             are kept until S3 has them, may take a quarter more.
-        checksum: ``crc64nvme``, ``crc32c``, or ``none`` for stores that refuse the headers.
+        checksum: ``crc64nvme``, ``crc32c``, ``crc32``, or ``none`` for stores that refuse the
+            headers.
         limits: What the store allows; ``StoreLimits.of("r2")`` and its kin where it is not AWS.
     """
 

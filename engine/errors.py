@@ -20,7 +20,8 @@
     |   |   `-- ObjectArchived     to be restored before it can be read
     |   |-- ObjectExists           to be written where nothing is, and something is there
     |   |-- ConnectionFailed       no answer, or half of one; the network's fault
-    |   |   `-- ProxyRefused       the proxy does not let us through
+    |   |   `-- NotConnected       no connection was to be had, so nothing was sent
+    |   |       `-- ProxyRefused   the proxy does not let us through
     |   |-- ProtocolError          an answer that HTTP or S3 does not allow
     |   |-- RedirectRefused        an answer that points at another host; never followed
     |   |-- ChecksumMismatch       the bytes are not the bytes that were meant
@@ -218,7 +219,13 @@ class ConnectionFailed(TransferError):
     retryable = True
 
 
-class ProxyRefused(ConnectionFailed):
+class NotConnected(ConnectionFailed):
+    """No connection was to be had: nothing of the request was sent."""
+
+    code = "T124"
+
+
+class ProxyRefused(NotConnected):
     """The proxy wants other credentials, or does not let this request through."""
 
     code = "T123"

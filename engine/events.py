@@ -64,7 +64,11 @@ class WalkDone(Struct, frozen=True):
 
 
 class UploadLeft(Struct, frozen=True):
-    """An upload that failed could not be aborted: its parts stay at S3, and are billed."""
+    """An upload that failed could not be aborted: its parts stay at S3, and are billed.
+
+    ``upload_id`` is empty where the answer that had it was lost: then it may have been begun, and
+    has no parts. A lifecycle rule that aborts incomplete uploads removes it.
+    """
 
     url: S3Url
     upload_id: str

@@ -22,6 +22,7 @@ from engine.types import (
     PutReceipt,
     RangeReceipt,
     S3Url,
+    StoredPart,
     UploadId,
     not_pickled,
 )
@@ -237,7 +238,18 @@ class ControlPlane(Protocol):
     """S3's other verbs: one request each, never repeated here."""
 
     @abstractmethod
-    async def head_object(self, url: S3Url, *, options: ObjectOptions = PLAIN) -> ObjectInfo: ...
+    async def head_object(
+        self, url: S3Url, *, options: ObjectOptions = PLAIN, checksum: bool = True
+    ) -> ObjectInfo:
+        """``checksum``: whether to ask for the stored one; some stores refuse the question."""
+
+    @abstractmethod
+    async def head_part(
+        self, url: S3Url, number: int, *, etag: str, options: ObjectOptions = PLAIN
+    ) -> StoredPart | None:
+        """Part ``number`` of a stored object, as it was written; None where the store does not
+        tell parts. With ``etag`` an overwrite raises ObjectChanged."""
+
     @abstractmethod
     async def list_page(
         self, prefix: S3Url, token: str | None, *, options: ObjectOptions = PLAIN

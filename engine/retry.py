@@ -71,6 +71,7 @@ RETRY_CODES = frozenset(
         "ThrottlingException",
         "ThrottledException",
         "TooManyRequestsException",
+        "XAmzContentSHA256Mismatch",
     }
 )
 _RETRY_STATUS = frozenset({408, 429, 500, 502, 503, 504})

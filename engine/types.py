@@ -222,6 +222,21 @@ class ObjectInfo(Struct, frozen=True, gc=False):
 _SHOWN = tuple(name for name in ObjectInfo.__struct_fields__ if name != "headers")
 
 
+class StoredPart(Struct, frozen=True, gc=False):
+    """A part that a stored object was written in. ``size`` is in bytes.
+
+    Attributes:
+        count: How many parts the object has.
+        checksum: Of the part's bytes; None where the store keeps none. S3 keeps one for the parts
+            of objects with a composite checksum.
+    """
+
+    number: int
+    size: int
+    count: int
+    checksum: Checksum | None = None
+
+
 class PutReceipt(Struct, frozen=True, gc=False):
     """S3's acknowledgement of a whole object."""
 

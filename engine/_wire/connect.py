@@ -25,7 +25,7 @@ from engine._wire.endpoint import Origin
 from engine._wire.proxy import ConnectProtocol, absolute_form, tls_inside
 from engine._wire.resolve import Resolver
 from engine.config import Timeouts
-from engine.errors import ConnectionFailed, UsageError
+from engine.errors import NotConnected, UsageError
 from engine.proxies import Proxies, Proxy
 from engine.threads import ThreadDoor
 
@@ -39,7 +39,7 @@ MAX_TRIES = 8
 
 
 @final
-class CertificateRefused(ConnectionFailed):
+class CertificateRefused(NotConnected):
     """The server's certificate was not accepted. Asking again does not change that."""
 
     retryable: ClassVar[bool] = False
@@ -76,7 +76,7 @@ class Connector:
         """A fresh connection to ``origin``, directly or through its proxy.
 
         Raises:
-            ConnectionFailed: Not reached, or not within ``Timeouts.connect`` (DNS, TCP, TLS and
+            NotConnected: Not reached, or not within ``Timeouts.connect`` (DNS, TCP, TLS and
                 the proxy together). ``retryable`` is False where a certificate was refused.
             ProxyRefused: The proxy does not let us through.
             ProtocolError: The proxy does not speak HTTP.
@@ -104,7 +104,7 @@ class Connector:
                     opened = await self._through(proxy, origin, factory)
                 return opened
         except TimeoutError:
-            raise ConnectionFailed(
+            raise NotConnected(
                 f"timed out after {limit:g} s: connecting to {where}", fix=_UNREACHED
             ) from None
         except ssl.SSLCertVerificationError as error:
@@ -113,7 +113,7 @@ class Connector:
                 fix="Check the endpoint's name, or give its authority by the CA bundle",
             ) from error
         except (OSError, ssl.SSLError) as error:
-            raise ConnectionFailed(
+            raise NotConnected(
                 f"could not connect to {where}: {_words(error)}", fix=_UNREACHED
             ) from error
         finally:

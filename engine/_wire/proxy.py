@@ -17,7 +17,12 @@ from typing import cast, final
 
 from engine._wire.endpoint import Origin
 from engine._wire.http11 import ResponseHead, ResponseReader, build_request
-from engine.errors import ConnectionFailed, EngineError, ProtocolError, ProxyRefused
+from engine.errors import (
+    EngineError,
+    NotConnected,
+    ProtocolError,
+    ProxyRefused,
+)
 from engine.proxies import Proxy
 
 PROXY_LOGIN = (
@@ -40,7 +45,7 @@ class ConnectProtocol(asyncio.Protocol):
 
         Raises:
             ProxyRefused: By its rules, or for its credentials.
-            ConnectionFailed: It could not reach the origin, or gave no answer.
+            NotConnected: It could not reach the origin, or gave no answer.
             ProtocolError: An answer that HTTP does not allow.
         """
         assert self.transport is not None
@@ -80,11 +85,11 @@ class ConnectProtocol(asyncio.Protocol):
         self._answer.set_result(head)
 
     def eof_received(self) -> bool:
-        self._fail(ConnectionFailed("the proxy closed the connection instead of an answer"))
+        self._fail(NotConnected("the proxy closed the connection instead of an answer"))
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(ConnectionFailed("the connection to the proxy was lost"))
+        self._fail(NotConnected("the connection to the proxy was lost"))
 
     def _fail(self, error: EngineError) -> None:
         if not self._answer.done():
@@ -92,7 +97,7 @@ class ConnectProtocol(asyncio.Protocol):
             self._answer.exception()  # nobody may be there to hear it
 
 
-def refusal(status: int, proxy: Proxy, origin: Origin | str) -> ConnectionFailed:
+def refusal(status: int, proxy: Proxy, origin: Origin | str) -> NotConnected:
     """The error for a proxy's own answer."""
     if status == 407:
         known = "did not take the user and password" if proxy.userinfo else "wants a user"
@@ -101,7 +106,7 @@ def refusal(status: int, proxy: Proxy, origin: Origin | str) -> ConnectionFailed
             fix=PROXY_LOGIN,
         )
     if status >= 500:
-        return ConnectionFailed(f"the proxy {proxy} could not reach {origin} ({status})")
+        return NotConnected(f"the proxy {proxy} could not reach {origin} ({status})")
     return ProxyRefused(
         f"the proxy {proxy} refused the way to {origin} ({status})",
         fix="Its rules must allow CONNECT there; NO_PROXY names hosts that need no proxy",
@@ -139,5 +144,5 @@ async def tls_inside(
     loop = asyncio.get_running_loop()
     secure = await loop.start_tls(transport, protocol, context, server_hostname=name)
     if secure is None:
-        raise ConnectionFailed("the proxy closed the connection while TLS began")
+        raise NotConnected("the proxy closed the connection while TLS began")
     protocol.connection_made(secure)

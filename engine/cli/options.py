@@ -170,8 +170,9 @@ _TRANSFER_OPTIONS = (
             help="Requests under way. Default: from 64 small, 16 big, up to 512."),
     option("--max-memory", type=Size(), default=256 * MiB, show_default=True,
             help="Of all buffers."),
-    option("--checksum", type=click.Choice(["crc64nvme", "crc32c", "none"]), default="crc64nvme",
-            show_default=True, help="Sent with every byte and verified on download."),
+    option("--checksum", type=click.Choice(["crc64nvme", "crc32c", "crc32", "none"]),
+            default="crc64nvme", show_default=True,
+            help="Sent with every byte and verified on download."),
 )  # fmt: skip
 _OUTPUT_OPTIONS = (
     option("--json", "as_json", is_flag=True, help="One event a line on stdout."),

@@ -143,10 +143,8 @@ class Progress:
             why = "a server called it expired" if event.reported else "it was not renewed in time"
             self._line(f"session over: {why}; waiting for the next one", detail=event.reported)
         elif isinstance(event, UploadLeft):
-            self._line(
-                f"not aborted: parts of {event.url} stay at S3 under upload id "
-                f"{event.upload_id} ({event.reason})"
-            )
+            which = f"under upload id {event.upload_id}" if event.upload_id else "(if at all)"
+            self._line(f"not aborted: parts of {event.url} stay at S3 {which}: {event.reason}")
         elif isinstance(event, BucketElsewhere):
             self._elsewhere(event)
         elif isinstance(event, LoadStep):

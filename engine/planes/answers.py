@@ -24,12 +24,13 @@ from engine.errors import (
 )
 from engine.planes.errors import s3_error
 from engine.protocols import ChecksumAlgorithm
-from engine.types import ByteRange, Checksum, ObjectInfo, S3Url
+from engine.types import ByteRange, Checksum, ObjectInfo, S3Url, StoredPart
 
 # In the order of preference: the first that an answer has is the object's checksum.
 _ALGORITHMS = ("crc64nvme", "crc32c", "crc32", "sha256", "sha1")
 _META = "x-amz-meta-"
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _COMPOSITE_SUFFIX = re.compile(r"-[0-9]{1,5}$")
 
 
@@ -80,6 +81,21 @@ def object_info(url: S3Url, headers: Mapping[str, str], size: int) -> ObjectInfo
         headers=headers,
         storage_class=headers.get("x-amz-storage-class"),
     )
+
+
+def stored_part(number: int, headers: Mapping[str, str]) -> StoredPart | None:
+    """The part that a HEAD was answered with; None where the store does not tell parts.
+
+    A checksum of a part has no ``-N`` behind it, whatever the type of the object's.
+    """
+    count = headers.get("x-amz-mp-parts-count", "")
+    size = headers.get("content-length", "")
+    if not (_NUMBER.fullmatch(count) and _NUMBER.fullmatch(size)) or number > int(count):
+        return None
+    checksum = checksum_of({k: v for k, v in headers.items() if k != "x-amz-checksum-type"})
+    if checksum is not None and not checksum.full_object:
+        checksum = None
+    return StoredPart(number, int(size), int(count), checksum)
 
 
 def etag_of(url: S3Url, headers: Mapping[str, str]) -> str:

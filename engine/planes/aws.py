@@ -31,6 +31,7 @@ from engine.types import (
     PartReceipt,
     PutReceipt,
     S3Url,
+    StoredPart,
     UploadId,
 )
 
@@ -64,14 +65,17 @@ class AwsControlPlane(ControlPlane):
             user_agent=user_agent,
         )
 
-    async def head_object(self, url: S3Url, *, options: ObjectOptions = PLAIN) -> ObjectInfo:
+    async def head_object(
+        self, url: S3Url, *, options: ObjectOptions = PLAIN, checksum: bool = True
+    ) -> ObjectInfo:
         named = {"Key": url.key, **parameters(options.for_part())}
         if options.version_id is not None:
             named["VersionId"] = options.version_id
+        mode = {"ChecksumMode": "ENABLED"} if checksum else {}
         answer = await self._calls.call(
             "head_object",
             url,
-            {**named, "ChecksumMode": "ENABLED"},
+            {**named, **mode},
             behind_bare={**named, "Range": "bytes=0-0"},
         )
         return ObjectInfo(
@@ -84,6 +88,27 @@ class AwsControlPlane(ControlPlane):
             metadata=answer.get("Metadata", {}),
             headers=answer["ResponseMetadata"]["HTTPHeaders"],
         )
+
+    async def head_part(
+        self, url: S3Url, number: int, *, etag: str, options: ObjectOptions = PLAIN
+    ) -> StoredPart | None:
+        asked = {
+            "Key": url.key,
+            "PartNumber": number,
+            "IfMatch": etag,
+            "ChecksumMode": "ENABLED",
+            **parameters(options.for_part()),
+        }
+        if options.version_id is not None:
+            asked["VersionId"] = options.version_id
+        answer = await self._calls.call("head_object", url, asked)
+        count = int(answer.get("PartsCount") or 0)
+        if number > count:
+            return None
+        # A checksum of a part has no ``-N`` behind it, whatever the type of the object's.
+        checksum = checksum_in({**answer, "ChecksumType": ""})
+        whole = checksum if checksum is not None and checksum.full_object else None
+        return StoredPart(number, int(_said(answer, "ContentLength", url)), count, whole)
 
     async def list_page(
         self, prefix: S3Url, token: str | None, *, options: ObjectOptions = PLAIN
@@ -136,12 +161,11 @@ class AwsControlPlane(ControlPlane):
             "Key": url.key,
             "UploadId": upload_id,
             "MultipartUpload": {"Parts": [_part_row(part) for part in parts]},
-            "MpuObjectSize": size,
             **parameters(options.for_complete()),
         }
         if checksum is not None:
             asked[checksum_field(checksum.algorithm)] = checksum.value
-            asked["ChecksumType"] = "FULL_OBJECT"
+            asked |= {"ChecksumType": "FULL_OBJECT", "MpuObjectSize": size}
         answer = await self._calls.call("complete_multipart_upload", url, asked)
         return PutReceipt(answer.get("ETag", ""), checksum_in(answer), answer.get("VersionId"))
 

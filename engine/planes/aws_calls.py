@@ -13,7 +13,7 @@ from engine._aws.client import AnswerError, AwsClient, check_installed
 from engine.config import Endpoints
 from engine.errors import ConnectionFailed, ProtocolError, S3Error, TransferError
 from engine.planes.answers import date_of
-from engine.planes.errors import s3_error
+from engine.planes.errors import advise_on_checksums, s3_error
 from engine.planes.lease_rules import is_near_expiry, judge
 from engine.planes.regions import WRONG_REGION, BucketRegions
 from engine.protocols import Clock, Lease
@@ -123,6 +123,8 @@ class AwsCalls:
                         client, credentials, url, said.error_code, behind_bare
                     )
                     error = self._error(words, url, said, code)
+                if isinstance(error, S3Error) and any(n.startswith("Checksum") for n in parameters):
+                    advise_on_checksums(error, ("x-amz-checksum-",))
                 await self._heard(error, said, credentials)
             raise error from None
         except (ConnectionFailed, ProtocolError) as error:

@@ -134,7 +134,9 @@ class AwsDataPlane(DataPlane):
         options: ObjectOptions = PLAIN,
     ) -> RangeReceipt:
         """https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html"""
-        asked = {"Key": url.key, "ChecksumMode": "ENABLED", **parameters(options.for_part())}
+        asked = {"Key": url.key, **parameters(options.for_part())}
+        if algorithm is not None:
+            asked["ChecksumMode"] = "ENABLED"
         if range is not None:
             asked["Range"] = range.header
         if etag is not None:

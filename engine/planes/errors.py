@@ -5,7 +5,7 @@ What must not live here: a branch on message text; whether to repeat (``engine.r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from engine.clock import http_date
@@ -34,6 +34,24 @@ _FIXES = {
     "SignatureDoesNotMatch": "The secret key is wrong, or something on the way changed the request",
     "SlowDown": "S3 asks for fewer requests: lower --max-concurrency or spread the keys",
 }
+NO_CHECKSUM = (
+    "If this store does not know checksum headers: --checksum none, TransferConfig(checksum="
+    '"none"); what is moved is then not verified'
+)
+# How stores that do not know checksum headers refuse them: InvalidArgument (Backblaze B2, on reads
+# too), NotImplemented (Cloudflare R2 did), MalformedXML (Swift, of Complete's document), and what
+# else a header or an element that is not known may be called. A HEAD has the status alone.
+_CHECKSUMS_REFUSED = frozenset(
+    {
+        "400",
+        "501",
+        "InvalidArgument",
+        "InvalidRequest",
+        "MalformedXML",
+        "NotImplemented",
+        "XAmzContentSHA256Mismatch",
+    }
+)
 _NOT_FOUND = frozenset({"NoSuchBucket", "NoSuchKey", "NoSuchUpload", "NoSuchVersion", "404"})
 # What ListParts says of an upload that was completed or aborted; radosgw names the key.
 GONE = frozenset({"NoSuchUpload", "NoSuchKey"})
@@ -74,7 +92,7 @@ def s3_error(
         kind = NotFound
     elif code == "InvalidObjectState":
         kind = ObjectArchived
-    elif status == 412 and operation.startswith("get"):
+    elif status == 412 and operation.startswith(("get", "head")):
         kind = ObjectChanged
     return kind(
         _headline(operation, url, kind, code, message),
@@ -87,6 +105,17 @@ def s3_error(
         bucket_region=region,
         storage_class=headers.get("x-amz-storage-class"),
     )
+
+
+def advise_on_checksums(error: S3Error, sent: Iterable[str]) -> None:
+    """Name the switch for stores that refuse checksum headers, where this may be why.
+
+    Args:
+        sent: Names of the headers of the request, in lower case.
+    """
+    if error.s3_code in _CHECKSUMS_REFUSED and not error.fix:
+        if any(name.startswith(("x-amz-checksum-", "x-amz-sdk-checksum-")) for name in sent):
+            error.fix = NO_CHECKSUM
 
 
 def _fix(code: str, region: str | None) -> str:

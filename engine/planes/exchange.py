@@ -27,6 +27,7 @@ from engine.errors import ConnectionFailed, EngineError, ObjectChanged, Protocol
 from engine.events import Emit, silent
 from engine.options import ObjectOptions
 from engine.planes.answers import date_of, refusal
+from engine.planes.errors import advise_on_checksums
 from engine.planes.expectations import Expectations
 from engine.planes.lease_rules import judge
 from engine.planes.regions import WRONG_REGION, BucketRegions
@@ -34,6 +35,8 @@ from engine.protocols import Clock, Lease
 from engine.threads import ThreadDoor
 from engine.types import Credentials, S3Url
 
+# Asks for the checksum that is stored. Left out where nobody compares it: some stores refuse it.
+CHECKSUM_MODE = {"x-amz-checksum-mode": "ENABLED"}
 # Seconds for the whole body of a small answer: 8 MiB at 70 KB/s.
 SMALL_ANSWER = 120.0
 # Credentials that were asked for so long ago are as good as new ones: a set is given out only while
@@ -259,7 +262,7 @@ class Exchanges:
             async with self.pool.request(
                 call.target.origin, call.method, send, repeatable=repeatable, patience=patience
             ) as response:
-                if response.head.status not in (200, 204):
+                if response.head.status not in (200, 204, 206):
                     raise await self.refused(call, response)
                 self.worked(call)
                 with self._within(patience or SMALL_ANSWER, call):
@@ -309,6 +312,7 @@ class Exchanges:
     ) -> EngineError:
         """``error``, after the clock and the lease have heard what it says of them."""
         if isinstance(error, S3Error):
+            advise_on_checksums(error, call.signed)
             date = date_of(headers, "date")
             if error.s3_code == "RequestTimeTooSkewed" and date is not None:
                 self._clock.learn(date)

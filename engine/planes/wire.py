@@ -25,7 +25,7 @@ from engine.errors import ConnectionFailed, ProtocolError
 from engine.events import Emit, silent
 from engine.options import PLAIN, ObjectOptions
 from engine.planes.answers import check_echo, check_etag, check_span, etag_of, object_info
-from engine.planes.exchange import Call, Exchanges, raise_named, version_query
+from engine.planes.exchange import CHECKSUM_MODE, Call, Exchanges, raise_named, version_query
 from engine.protocols import ByteSink, ByteSource, ChecksumAlgorithm, Clock, DataPlane, Lease
 from engine.threads import ThreadDoor
 from engine.types import (
@@ -108,12 +108,14 @@ class WirePlane(DataPlane):
 
         Raises:
             TransferError: By class: what S3 or the network said, or a checksum that differs.
-            SourceChanged: The source became shorter.
+            SourceChanged: The source is another than when it was opened; nothing was stored.
         """
         call = self.exchanges.call("put object", url, "PUT")
         call.signed = options.for_put()
         call.kept = not options.preserve_mtime  # else it is another header each time
-        headers, _, checksum, echoed = await self._upload(call, source, 0, source.size, algorithm)
+        headers, _, checksum, echoed = await self._upload(
+            call, source, 0, source.size, algorithm, watched=True
+        )
         return PutReceipt(
             etag_of(url, headers),
             checksum if echoed else None,
@@ -183,7 +185,7 @@ class WirePlane(DataPlane):
             plain["if-match"] = etag
         call = self.exchanges.call("get object", url, "GET", version_query(options))
         call.plain = plain
-        call.signed = {"x-amz-checksum-mode": "ENABLED", **options.for_part()}
+        call.signed = {**(CHECKSUM_MODE if algorithm is not None else {}), **options.for_part()}
         call.kept = True
         into = None
         if sink.memory is not None:
@@ -245,8 +247,15 @@ class WirePlane(DataPlane):
         offset: int,
         length: int,
         algorithm: ChecksumAlgorithm | None,
+        *,
+        watched: bool = False,
     ) -> _Sent:
-        """Sum, send, check; returns the answer's fields, the sum, and whether S3 echoed it."""
+        """Sum, send, check; returns the answer's fields, the sum, and whether S3 echoed it.
+
+        Args:
+            watched: Hold back the last byte until the source is known to be what it was: S3
+                stores nothing of a body that does not end.
+        """
         try:
             if source.memory is not None and length <= INLINE_SUM:
                 held = source.memory[offset : offset + length]
@@ -259,7 +268,9 @@ class WirePlane(DataPlane):
 
                 return await self._put(call, send, length, algorithm, crc)
             with self._pieces.lend(length if source.memory is None else 0) as buffers:
-                return await self._upload_pieces(call, source, offset, length, algorithm, buffers)
+                return await self._upload_pieces(
+                    call, source, offset, length, algorithm, buffers, watched
+                )
         except (ConnectionFailed, ProtocolError) as error:
             raise_named(call, error)
 
@@ -271,18 +282,27 @@ class WirePlane(DataPlane):
         length: int,
         algorithm: ChecksumAlgorithm | None,
         buffers: _Buffers,
+        watched: bool,
     ) -> _Sent:
         held = source.memory[offset : offset + length] if source.memory is not None else None
         crc = None
         if algorithm is not None:
-            crc = await self._threads.run(_sum, source, offset, length, algorithm, buffers[0])
+            crc = await self._threads.run(
+                _sum, source, offset, length, algorithm, buffers[0], watched
+            )
         elif held is None and length <= len(buffers[0]):
-            await self._threads.run(source.read_into, offset, buffers[0][:length])
+            await self._threads.run(_read, source, offset, buffers[0][:length], watched)
 
         async def send(connection: Connection) -> None:
             head = await self.exchanges.head_first(call, connection, length)
             if held is not None:
                 connection.begin_send(held, head)
+                await connection.sent()
+            elif watched and length - 1 > len(buffers[0]):
+                await self._send(connection, head, source, offset, length - 1, buffers)
+                last = buffers[0][:1]
+                await self._threads.run(_read, source, offset + length - 1, last, True)
+                connection.begin_send(last, b"")
                 await connection.sent()
             else:
                 await self._send(connection, head, source, offset, length, buffers)
@@ -432,8 +452,9 @@ def _sum(
     length: int,
     algorithm: ChecksumAlgorithm,
     buffer: memoryview,
+    watched: bool,
 ) -> int:
-    """In a thread: the CRC of a span of the source."""
+    """In a thread: the CRC of a span of the source; ``watched``: as it was when it was opened."""
     if source.memory is not None:
         return algorithm.update(source.memory[offset : offset + length])
     crc = done = 0
@@ -442,7 +463,16 @@ def _sum(
         source.read_into(offset + done, view)
         crc = algorithm.update(view, crc)
         done += len(view)
+    if watched:
+        source.check_unchanged()
     return crc
+
+
+def _read(source: ByteSource, offset: int, view: memoryview, watched: bool) -> None:
+    """In a thread: a span of the source; ``watched``: as it was when it was opened."""
+    source.read_into(offset, view)
+    if watched:
+        source.check_unchanged()
 
 
 def _store(

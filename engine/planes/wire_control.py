@@ -28,10 +28,10 @@ from engine.config import Endpoints
 from engine.errors import ProtocolError, S3Error
 from engine.events import Emit, silent
 from engine.options import PLAIN, ObjectOptions
-from engine.planes.answers import checksum_in, object_info
+from engine.planes.answers import checksum_in, object_info, stored_part
 from engine.planes.copies import copy_headers, part_copy_headers
-from engine.planes.errors import GONE, s3_error
-from engine.planes.exchange import Answer, Call, Exchanges, version_query
+from engine.planes.errors import GONE, NO_CHECKSUM, s3_error
+from engine.planes.exchange import CHECKSUM_MODE, Answer, Call, Exchanges, version_query
 from engine.planes.lease_rules import is_near_expiry
 from engine.planes.wire import WirePlane
 from engine.planes.wire_copies import WireCopies
@@ -52,6 +52,7 @@ from engine.types import (
     PartReceipt,
     PutReceipt,
     S3Url,
+    StoredPart,
     UploadId,
 )
 
@@ -93,10 +94,12 @@ class WireControlPlane(ControlPlane):
         self._complete_seconds = endpoints.timeouts.complete
         self._copies = WireCopies(self._exchanges, self._read_late, self._complete_seconds)
 
-    async def head_object(self, url: S3Url, *, options: ObjectOptions = PLAIN) -> ObjectInfo:
+    async def head_object(
+        self, url: S3Url, *, options: ObjectOptions = PLAIN, checksum: bool = True
+    ) -> ObjectInfo:
         """https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html"""
         call = self._exchanges.call("head object", url, "HEAD", version_query(options))
-        call.signed = {"x-amz-checksum-mode": "ENABLED", **options.for_part()}
+        call.signed = {**(CHECKSUM_MODE if checksum else {}), **options.for_part()}
         try:
             answer = await self._exchanges.small(call)
         except S3Error as error:
@@ -107,6 +110,19 @@ class WireControlPlane(ControlPlane):
         if not (length.isascii() and length.isdigit()):
             raise ProtocolError(f"an answer without a length for {url}")
         return object_info(url, answer.headers, int(length))
+
+    async def head_part(
+        self, url: S3Url, number: int, *, etag: str, options: ObjectOptions = PLAIN
+    ) -> StoredPart | None:
+        """https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html, ``partNumber``"""
+        query = [("partNumber", str(number))]
+        if options.version_id is not None:
+            query.append(("versionId", options.version_id))
+        call = self._exchanges.call("head part", url, "HEAD", encode_query(query))
+        call.signed = {**CHECKSUM_MODE, **options.for_part()}
+        call.plain = {"if-match": etag}
+        answer = await self._exchanges.small(call)
+        return stored_part(number, answer.headers)
 
     async def _behind_bare(self, call: Call, bare: S3Error, options: ObjectOptions) -> Exception:
         """An answer to HEAD has no body, and so no code: near the end of the lease a 400 means
@@ -124,7 +140,9 @@ class WireControlPlane(ControlPlane):
         except S3Error as error:
             return error
         except ProtocolError:
-            pass  # 206, or the whole object from a store that knows no ranges: it is there now
+            pass  # the whole object from a store that knows no ranges: it is there now
+        if bare.status == 400 and CHECKSUM_MODE.keys() <= call.signed.keys():
+            bare.fix = NO_CHECKSUM  # the probe did not ask for one
         return bare
 
     async def list_page(
@@ -190,13 +208,10 @@ class WireControlPlane(ControlPlane):
         name = checksum.algorithm if checksum is not None else ""
         rows = [(part.number, part.etag, _value_of(part)) for part in parts]
         call.body = complete_document(rows, f"Checksum{name.upper()}" if name else "")
-        call.signed = {
-            "content-type": "application/xml",
-            "x-amz-mp-object-size": str(size),
-            **options.for_complete(),
-        }
+        call.signed = {"content-type": "application/xml", **options.for_complete()}
         if checksum is not None:
             call.signed |= {
+                "x-amz-mp-object-size": str(size),
                 f"x-amz-checksum-{name}": checksum.value,
                 "x-amz-checksum-type": "FULL_OBJECT",
             }

@@ -23,6 +23,7 @@ FaultKind = Literal[
     "redirect",
     "truncate",
     "flip",
+    "garble",
     "delay",
     "error_in_200",
     "swallow",
@@ -42,7 +43,8 @@ class Fault:
     drop            the connection is closed without an answer (``at`` bytes of the body first)
     redirect        307 to ``location``
     truncate        the announced length, but the connection ends after ``at`` bytes
-    flip            bit 0 of byte ``at`` of the response, or of what is stored, is flipped
+    flip            bit ``bit`` of byte ``at`` of the response, or of what is stored, is flipped
+    garble          bit ``bit`` of byte ``at`` of the request's body is flipped on its way in
     delay           ``seconds`` pass first
     error_in_200    200 with an ``<Error>`` document (``code``) instead of the work
     swallow         the work is done and the answer dropped
@@ -57,6 +59,7 @@ class Fault:
     retry_after: float | None = None
     location: str = ""
     at: int = 0
+    bit: int = 0
     seconds: float = 0.0
     call: Callable[[], object] | None = field(default=None, repr=False)
 
@@ -120,6 +123,7 @@ class FaultPlan:
         retry_after: float | None = None,
         location: str = "",
         at: int = 0,
+        bit: int = 0,
         seconds: float = 0.0,
         call: Callable[[], object] | None = None,
     ) -> FaultRule:
@@ -137,7 +141,8 @@ class FaultPlan:
             code: Error code; SlowDown where neither it nor a status is given.
             retry_after: Seconds in a Retry-After header.
             location: Location header of ``redirect``.
-            at: Byte count or offset of ``drop``, ``truncate`` and ``flip``.
+            at: Byte count or offset of ``drop``, ``truncate``, ``flip`` and ``garble``.
+            bit: Of that byte, counted from the lowest.
             seconds: Length of ``delay``.
             call: What ``call`` runs.
 
@@ -152,6 +157,7 @@ class FaultPlan:
             retry_after=retry_after,
             location=location,
             at=at,
+            bit=bit,
             seconds=seconds,
             call=call,
         )

@@ -157,6 +157,9 @@ class Gate(Scene):
         self.clock_offset = 0.0
         self.bandwidth = None
         self.expired_as = "ExpiredToken"
+        self.part_sums = "composite"
+        self.refuses_checksums = ""
+        self.sum_habit = "asked"
         self._sts.reset()
         self.log.clear()
 

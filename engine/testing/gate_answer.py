@@ -131,7 +131,7 @@ async def _flipped(pieces: AsyncIterator[bytes], flip: Fault | None) -> AsyncIte
         data = piece
         if flip is not None and offset <= flip.at < offset + len(piece):
             spoiled = bytearray(piece)
-            spoiled[flip.at - offset] ^= 1
+            spoiled[flip.at - offset] ^= 1 << flip.bit
             data = bytes(spoiled)
         offset += len(piece)
         yield data

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from engine.testing import gate_checksum as checksum
 from engine.testing import sigv4
+from engine.testing.faults import Fault
 from engine.testing.gate_errors import AwsError
 from engine.testing.gate_link import Link
 
@@ -84,14 +85,14 @@ class Body:
             digest.update(piece)
         return digest.digest()
 
-    def flip(self, offset: int) -> None:
-        """Flip bit 0 of one byte of what is kept; the digests stay those of the true bytes."""
+    def flip(self, offset: int, bit: int = 0) -> None:
+        """Flip a bit of one byte of what is kept; the digests stay those of the true bytes."""
         if self.size:
             position = offset % self.size
             self._file.seek(position)
             byte = self._file.read(1)[0]
             self._file.seek(position)
-            self._file.write(bytes([byte ^ 1]))
+            self._file.write(bytes([byte ^ 1 << bit]))
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The bytes in pieces, from the start."""
@@ -132,13 +133,17 @@ def declared_algorithm(headers: Mapping[str, str]) -> str | None:
 class BodyReader:
     """Reads one request's body.
 
+    Args:
+        garble: The fault that flips a bit of it before anybody has seen it, or None.
+
     Attributes:
         received: Bytes read from the connection so far, framing of aws-chunked included.
     """
 
-    def __init__(self, request: web.BaseRequest, link: Link) -> None:
+    def __init__(self, request: web.BaseRequest, link: Link, garble: Fault | None = None) -> None:
         self._request = request
         self._link = link
+        self._garble = garble
         self._buffer = bytearray()
         self.received = 0
 
@@ -201,6 +206,10 @@ class BodyReader:
         """The next bytes as they come; empty at the end."""
         content = self._request.content
         data = await (content.read(self._link.piece) if self._link.bandwidth else content.readany())
+        if self._garble is not None and 0 <= self._garble.at - self.received < len(data):
+            spoiled = bytearray(data)
+            spoiled[self._garble.at - self.received] ^= 1 << self._garble.bit
+            data = bytes(spoiled)
         self.received += len(data)
         await self._link.take(len(data))
         return data

@@ -58,12 +58,20 @@ ALGORITHMS = tuple(_NEW)
 
 @dataclass(frozen=True, slots=True)
 class StoredChecksum:
-    """What the store keeps of an object's checksum. ``etag`` tells which version it belongs to."""
+    """What the store keeps of an object's checksum.
+
+    Attributes:
+        etag: Tells which version of the object it belongs to.
+        parts: Size and checksum of each part; of an object that was put whole, its own.
+        in_parts: Whether it was sent in parts.
+    """
 
     algorithm: str
     value: str
     kind: str
     etag: str
+    parts: tuple[tuple[int, str], ...] = ()
+    in_parts: bool = False
 
     @property
     def headers(self) -> dict[str, str]:

@@ -37,6 +37,7 @@ _KNOWN: Mapping[str, tuple[int, str]] = {
     "InvalidClientTokenId": (403, "The security token included in the request is invalid."),
     "InvalidIdentityToken": (400, "The token that was passed could not be validated."),
     "InvalidPart": (400, "One or more of the specified parts could not be found."),
+    "InvalidPartNumber": (416, "The requested partnumber is not satisfiable"),
     "InvalidPartOrder": (400, "The list of parts was not in ascending order."),
     "InvalidRequest": (400, "Invalid request."),
     "InvalidToken": (400, "The provided token is malformed or otherwise invalid."),

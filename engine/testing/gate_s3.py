@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import unquote
@@ -26,7 +26,8 @@ from engine.testing.gate_exchange import Exchange
 from engine.testing.gate_forward import Forwarder, answer_headers
 from engine.testing.gate_iam import Accounts
 from engine.testing.gate_link import Link
-from engine.testing.gate_multipart import Uploads
+from engine.testing.gate_multipart import SumHabit, Uploads
+from engine.testing.gate_parts import PartSums, asked_part
 
 MAX_CHECKSUMS = 1_000_000  # objects whose checksum is remembered
 MAX_KEY = 1024  # bytes of UTF-8
@@ -41,6 +42,9 @@ class Store:
 
     Attributes:
         expired_as: Error code for a session that has ended; empty for a bare 400.
+        part_sums: Whether a part of a finished object is answered with its own checksum.
+        sum_habit: How what was sent in parts is summed.
+        refuses_checksums: Error code for a request that speaks of checksums; empty for none.
     """
 
     accounts: Accounts
@@ -53,6 +57,9 @@ class Store:
     checksums: dict[tuple[str, str], checksum.StoredChecksum] = field(default_factory=dict)
     customer_keys: CustomerKeys = field(default_factory=CustomerKeys)
     expired_as: str = "ExpiredToken"
+    part_sums: PartSums = "composite"
+    refuses_checksums: str = ""
+    sum_habit: SumHabit = "asked"
 
     def remember(self, bucket: str, key: str, stored: checksum.StoredChecksum) -> None:
         """Keep the checksum of an object that was just written."""
@@ -61,35 +68,46 @@ class Store:
         self.checksums[bucket, key] = stored
 
     async def forward(
-        self, exchange: Exchange, body: Body | None = None, document: bytes | None = None
+        self,
+        exchange: Exchange,
+        body: Body | None = None,
+        document: bytes | None = None,
+        *,
+        target: str = "",
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Let moto do the work; its answer, whole unless it is an object's bytes."""
+        """Let moto do the work; its answer, whole unless it is an object's bytes.
+
+        Args:
+            target: Path and query for moto, where they are not the client's.
+            headers: Headers for moto, where they are not the client's.
+        """
         request = exchange.request
         await run_call(exchange.fault("call"))
         if body is not None:
             flip = exchange.fault("flip")
             if flip is not None:
-                body.flip(flip.at)
+                body.flip(flip.at, flip.bit)
             pieces, size = body.pieces(), body.size
         else:
             pieces, size = _once(document or b""), len(document or b"")
         upstream = await self.forwarder.send(
-            request.method, request.raw_path, request.headers, pieces, size
+            request.method, target or request.raw_path, headers or request.headers, pieces, size
         )
-        headers = answer_headers(upstream.headers)
+        kept = answer_headers(upstream.headers)
         length = upstream.headers.get("Content-Length")
         if exchange.action == "GetObject" and upstream.status in (200, 206):
-            return Answer(upstream.status, headers, upstream, int(length) if length else None)
+            return Answer(upstream.status, kept, upstream, int(length) if length else None)
         data = await upstream.read()
         stored = exchange.action == "HeadObject" and upstream.status == 200
-        if not (data or stored) and headers.get("Content-Type", "").startswith("text/html"):
-            del headers["Content-Type"]  # werkzeug's idea; S3 names no type of nothing
+        if not (data or stored) and kept.get("Content-Type", "").startswith("text/html"):
+            del kept["Content-Type"]  # werkzeug's idea; S3 names no type of nothing
         if request.method == "HEAD":
             code = _HEAD_CODES.get(upstream.status, "") if upstream.status >= 300 else ""
-            return Answer(upstream.status, headers, b"", int(length or 0), code)
+            return Answer(upstream.status, kept, b"", int(length or 0), code)
         found = _CODE.search(data) if upstream.status >= 300 else None
         code = found[1].decode() if found else ""
-        return Answer(upstream.status, headers, data, error_code=code)
+        return Answer(upstream.status, kept, data, error_code=code)
 
 
 async def run_call(fault: Fault | None) -> None:
@@ -116,6 +134,10 @@ async def begin(exchange: Exchange, store: Store) -> None:
     )
     await early_faults(exchange, store.link)
     _authorise(exchange, store)
+    if store.refuses_checksums:
+        for name in request.headers:
+            if name.lower().startswith(("x-amz-checksum-", "x-amz-sdk-checksum-", "x-amz-mp-")):
+                raise AwsError(store.refuses_checksums, f"Unsupported header {name}")
     if len(exchange.key.encode()) > MAX_KEY:
         raise AwsError("KeyTooLongError", "Your key is too long", MaxSizeAllowed=str(MAX_KEY))
     if request.method == "PUT" and "X-Amz-Decoded-Content-Length" not in request.headers:
@@ -210,7 +232,7 @@ async def read_body(
         algorithm: What to compute where the request names nothing.
         declared: Whether checksum headers are about this body.
     """
-    reader = BodyReader(exchange.request, store.link)
+    reader = BodyReader(exchange.request, store.link, exchange.fault("garble"))
     try:
         return await reader.read(algorithm, declared=declared)
     finally:
@@ -220,16 +242,25 @@ async def read_body(
 async def get_or_head(exchange: Exchange, store: Store) -> Answer:
     """GetObject and HeadObject, with the checksum where it was asked for."""
     assert exchange.record is not None
-    answer = await store.forward(exchange)
+    stored = store.checksums.get((exchange.bucket, exchange.key))
+    part = None if stored is None else asked_part(exchange, stored, store.part_sums)
+    if part is None:
+        answer = await store.forward(exchange)
+    else:
+        target, sent = part.forwarded(exchange)
+        answer = await store.forward(exchange, target=target, headers=sent)
     may_list = exchange.record.principal.may("s3:ListBucket", exchange.bucket)
     if answer.status == 404 and not may_list:
         # S3 does not tell whether a key exists to those who may not list.
         raise AwsError("AccessDenied")
     headers = exchange.request.headers
-    stored = store.checksums.get((exchange.bucket, exchange.key))
     asked = headers.get("X-Amz-Checksum-Mode", "").upper() == "ENABLED"
     whole = answer.status == 200 and "Range" not in headers and "partNumber" not in exchange.params
-    if stored is not None and asked and whole and stored.etag == answer.headers.get("ETag"):
+    if stored is None or stored.etag != answer.headers.get("ETag"):
+        return answer
+    if part is not None and answer.status in (200, 206):
+        part.describe(answer, stored, asked)
+    elif asked and whole:
         answer.headers.update(stored.headers)
     return answer
 
@@ -243,7 +274,11 @@ async def put_object(exchange: Exchange, store: Store) -> Answer:
         body.close()
     if answer.status == 200:
         stored = checksum.StoredChecksum(
-            body.algorithm, body.encoded, checksum.FULL_OBJECT, answer.headers.get("ETag", "")
+            body.algorithm,
+            body.encoded,
+            checksum.FULL_OBJECT,
+            answer.headers.get("ETag", ""),
+            ((body.size, body.encoded),),
         )
         store.remember(exchange.bucket, exchange.key, stored)
         answer.headers.update(stored.headers)

@@ -32,6 +32,8 @@ from engine.testing.gate_iam import (
 )
 from engine.testing.gate_link import Link
 from engine.testing.gate_log import LoggedRequest, RequestLog
+from engine.testing.gate_multipart import SumHabit
+from engine.testing.gate_parts import PartSums
 from engine.testing.gate_s3 import Store
 from engine.testing.gate_sts import Sts
 from engine.types import Credentials
@@ -281,6 +283,34 @@ class Scene:
     @expired_as.setter
     def expired_as(self, error_code: str) -> None:
         self._store.expired_as = error_code
+
+    @property
+    def part_sums(self) -> PartSums:
+        """Which objects' parts are answered with checksums of their own: ``composite`` (S3)."""
+        return self._store.part_sums
+
+    @part_sums.setter
+    def part_sums(self, which: PartSums) -> None:
+        self._store.part_sums = which
+
+    @property
+    def refuses_checksums(self) -> str:
+        """The code that a request with a checksum header is refused with, as at stores that do
+        not know them (``InvalidArgument``, ``NotImplemented``); empty where they are known."""
+        return self._store.refuses_checksums
+
+    @refuses_checksums.setter
+    def refuses_checksums(self, error_code: str) -> None:
+        self._store.refuses_checksums = error_code
+
+    @property
+    def sum_habit(self) -> SumHabit:
+        """How objects that were sent in parts are summed: ``asked``, ``composite``, ``wrong``."""
+        return self._store.sum_habit
+
+    @sum_habit.setter
+    def sum_habit(self, habit: SumHabit) -> None:
+        self._store.sum_habit = habit
 
     # -- STS -----------------------------------------------------------------------------------
 

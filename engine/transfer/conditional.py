@@ -20,6 +20,7 @@ from engine.errors import (
     AccessDenied,
     ConnectionFailed,
     EngineError,
+    NotConnected,
     ObjectChanged,
     ObjectExists,
     ProtocolError,
@@ -28,7 +29,7 @@ from engine.errors import (
 )
 from engine.options import ObjectOptions
 from engine.protocols import ByteSource
-from engine.transfer.checksums import CHECKSUMS
+from engine.transfer.checksums import CHECKSUMS, NONE
 from engine.transfer.context import TransferContext
 from engine.types import Checksum, MiB, ObjectInfo, PutReceipt, S3Url
 
@@ -96,11 +97,15 @@ class ConditionalWrite:
         if not (isinstance(error, S3Error) and _is_refusal(error, options)):
             if self._in_parts and isinstance(error, S3Error) and error.s3_code == CONFLICT:
                 raise UploadAgain(error) from None
-            self._answer_lost |= _may_have_worked(error)
+            self._answer_lost |= may_have_worked(error)
             raise error
         if self._answer_lost:
             try:
-                info = await self._context.control.head_object(self._url, options=options)
+                info = await self._context.control.head_object(
+                    self._url,
+                    options=options,
+                    checksum=self._context.config.checksum != NONE,
+                )
             except AccessDenied:
                 refused = _named(error, self._url, options)
                 refused.add_note(
@@ -137,10 +142,12 @@ def _named(error: S3Error, url: S3Url, options: ObjectOptions) -> TransferError:
     )
 
 
-def _may_have_worked(error: EngineError) -> bool:
+def may_have_worked(error: EngineError) -> bool:
     """Whether the request may have been carried out, though its answer says or is nothing."""
     if isinstance(error, S3Error):
         return error.status >= 500 and error.s3_code not in ("SlowDown", "ServiceUnavailable")
+    if isinstance(error, NotConnected):
+        return False
     return isinstance(error, ConnectionFailed | ProtocolError)
 
 

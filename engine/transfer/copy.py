@@ -30,11 +30,12 @@ from engine.transfer.conditional import ConditionalWrite, upload_until_no_confli
 from engine.transfer.context import TransferContext, uncounted
 from engine.transfer.download import fetch_range, head
 from engine.transfer.kept import merged, replaces_metadata, tags_of
+from engine.transfer.multipart import abort_upload, complete_upload, create_upload
 from engine.transfer.parts import Part, PartPlan, plan_copy, plan_parts
 from engine.transfer.sinks import MemorySink
 from engine.transfer.sources import BytesSource
 from engine.transfer.streams import send_body
-from engine.transfer.upload import abort_upload, complete_upload, create_upload, put_whole
+from engine.transfer.upload import put_whole
 from engine.transfer.workers import run_parts
 from engine.types import Checksum, ObjectInfo, PartReceipt, PutReceipt, S3Url, TransferResult
 

@@ -6,26 +6,26 @@ whole and its checksum is the one that S3 stores.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from functools import reduce
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from engine.errors import ChecksumMismatch, ObjectChanged
+from engine.errors import ObjectChanged
 from engine.events import BytesMoved, ObjectDone, PartDone
 from engine.protocols import ByteSink, ChecksumAlgorithm
 from engine.transfer.checksums import CHECKSUMS, NONE, chosen
 from engine.transfer.context import TransferContext, uncounted
 from engine.transfer.files import partial_file, publish, refuse_existing
-from engine.transfer.parts import Part, PartPlan, plan_ranges
+from engine.transfer.parts import Part, PartPlan, plan_ranges, plan_ranges_of_parts
 from engine.transfer.readable import check_readable
 from engine.transfer.sinks import FileSink, MemorySink
 from engine.transfer.sources import SMALL_FILE, FileSource
 from engine.transfer.stored_as import mtime_of
+from engine.transfer.stored_parts import part_sizes
+from engine.transfer.verify import SumSpan, Verifier, verifiable
 from engine.transfer.workers import run_parts
 from engine.types import Checksum, MiB, ObjectInfo, RangeReceipt, S3Url, TransferResult
 
-# A checksum that does not fit is fetched once more: the fault may have been on the way.
-MAX_FETCHES = 2
 _SUM_BLOCK = MiB
 
 
@@ -56,15 +56,7 @@ async def download(
     if listed is not None and info.size <= SMALL_FILE and not plan.multipart:
         info, verified = await _small(info, target, plan, context)
     else:
-        async with partial_file(target, info.size, context.door) as partial:
-            info, verified = await _fetch_and_verify(
-                info,
-                FileSink(partial.descriptor),
-                plan,
-                context,
-                lambda algorithm: context.door.run(_sum_file, partial.temporary, algorithm),
-            )
-            await publish(partial, context.door, _mtime(info, context))
+        info, verified = await _into_file(info, target, plan, context)
     seconds = context.clock.monotonic() - started
     context.emit(ObjectDone(url, str(target), "download", info.size, len(plan.parts), seconds))
     return TransferResult(
@@ -89,7 +81,9 @@ async def head(url: S3Url, context: TransferContext) -> ObjectInfo:
 
     async def ask() -> ObjectInfo:
         async with context.limiter.slot(big=False, size=0):
-            return await context.control.head_object(url, options=context.options)
+            return await context.control.head_object(
+                url, options=context.options, checksum=context.config.checksum != NONE
+            )
 
     info, _ = await context.retrier.run("head object", url, ask)
     return info
@@ -130,11 +124,25 @@ async def _small(
     """One of many small objects: kept in memory until it is whole, then written in one trip."""
     sink = MemorySink(info.size)
 
-    async def sum_again(algorithm: ChecksumAlgorithm) -> int:
-        return algorithm.update(sink.memory)
+    async def sum_span(algorithm: ChecksumAlgorithm, offset: int, length: int) -> int:
+        return algorithm.update(sink.memory[offset : offset + length])
 
-    info, verified = await _fetch_and_verify(info, sink, plan, context, sum_again)
+    info, verified = await _fetch_and_verify(info, sink, plan, context, sum_span)
     await context.writer.write(target, sink.data, _mtime(info, context))
+    return info, verified
+
+
+async def _into_file(
+    info: ObjectInfo, target: Path, plan: PartPlan, context: TransferContext
+) -> tuple[ObjectInfo, bool]:
+    async with partial_file(target, info.size, context.door) as partial:
+
+        async def sum_span(algorithm: ChecksumAlgorithm, offset: int, length: int) -> int:
+            return await context.door.run(_sum_file, partial.temporary, algorithm, offset, length)
+
+        sink = FileSink(partial.descriptor)
+        info, verified = await _fetch_and_verify(info, sink, plan, context, sum_span)
+        await publish(partial, context.door, _mtime(info, context))
     return info, verified
 
 
@@ -143,31 +151,36 @@ async def _fetch_and_verify(
     sink: ByteSink,
     plan: PartPlan,
     context: TransferContext,
-    sum_again: Callable[[ChecksumAlgorithm], Awaitable[int]],
+    sum_span: SumSpan,
 ) -> tuple[ObjectInfo, bool]:
-    algorithm = _algorithm_for(info.checksum, context)
-    for attempt in range(1, MAX_FETCHES + 1):
-        counted = context if attempt == 1 else uncounted(context)
-        whole, info = await _fetch(info, sink, plan, algorithm, counted)
-        stored = info.checksum
-        if stored is None or not stored.full_object or stored.algorithm not in CHECKSUMS:
-            return info, False
-        if algorithm is None:
-            return info, False
-        if stored.algorithm != algorithm.name:
-            # Small objects of a listing: which checksum S3 has was known only with the bytes.
-            algorithm = CHECKSUMS.get(stored.algorithm)()
-            whole = await sum_again(algorithm)
-        got = Checksum(algorithm.name, algorithm.encode(whole))
-        if got == stored:
-            return info, True
-        if attempt == MAX_FETCHES:
-            raise ChecksumMismatch(
-                f"the bytes of {info.url} have {got}, S3 stores {stored}",
-                fix="The stored object or the way to it is damaged; the file was not written",
-                etag=info.etag,
-            )
-    raise AssertionError("the last fetch returns or raises")
+    algorithm, sizes = _algorithm_for(info.checksum, context), None
+    if plan.multipart and verifiable(info, algorithm) and not _full(info.checksum):
+        sizes = await part_sizes(info, context)
+        if sizes is not None:
+            plan = plan_ranges_of_parts(sizes, context.config)
+    crcs, info = await _fetch(info, sink, plan, algorithm, context)
+    if algorithm is None or not verifiable(info, algorithm):
+        return info, False
+    if len(crcs) == 1 and info.checksum == Checksum(algorithm.name, algorithm.encode(crcs[0])):
+        return info, True  # most small objects: nothing to find out
+
+    async def fetch_again(part: Part) -> int:
+        crcs, _ = await _fetch(
+            info, sink, replace(plan, parts=(part,)), algorithm, uncounted(context)
+        )
+        return crcs[0]
+
+    verifier = Verifier(
+        info,
+        plan.parts,
+        crcs,
+        algorithm,
+        context,
+        sum_span=sum_span,
+        fetch_again=fetch_again,
+        sizes=sizes,
+    )
+    return info, await verifier.verified()
 
 
 async def _fetch(
@@ -176,8 +189,9 @@ async def _fetch(
     plan: PartPlan,
     algorithm: ChecksumAlgorithm | None,
     context: TransferContext,
-) -> tuple[int, ObjectInfo]:
-    """All bytes into ``sink``: their checksum (0 without one), and what S3 says of the object."""
+) -> tuple[Sequence[int], ObjectInfo]:
+    """All bytes of the plan into ``sink``: the checksum of each range (0 without an algorithm),
+    and what S3 says of the object."""
     if not plan.multipart:
         receipt = await fetch_range(info, sink, 0, None, algorithm, context)
         if receipt.size != info.size:
@@ -185,19 +199,13 @@ async def _fetch(
                 f"{info.url} was overwritten while it was read", s3_code="Changed", status=200
             )
         check_readable(receipt.object, context.options)
-        return receipt.crc or 0, receipt.object
+        return (receipt.crc or 0,), receipt.object
 
     async def get(part: Part) -> RangeReceipt:
         return await fetch_range(info, sink, part.offset, part, algorithm, context)
 
     receipts = await run_parts(plan.parts, get, context.config.max_parts_in_flight)
-    assert sum(receipt.size for receipt in receipts) == info.size
-    if algorithm is None:
-        return 0, info
-    whole = reduce(
-        lambda crc, receipt: algorithm.combine(crc, receipt.crc or 0, receipt.size), receipts, 0
-    )
-    return whole, info
+    return [receipt.crc or 0 for receipt in receipts], info
 
 
 def _algorithm_for(stored: Checksum | None, context: TransferContext) -> ChecksumAlgorithm | None:
@@ -207,12 +215,17 @@ def _algorithm_for(stored: Checksum | None, context: TransferContext) -> Checksu
     return chosen(name if name in CHECKSUMS else context.config.checksum)
 
 
-def _sum_file(path: Path, algorithm: ChecksumAlgorithm) -> int:
-    crc = 0
-    buffer = memoryview(bytearray(_SUM_BLOCK))
+def _full(checksum: Checksum | None) -> bool:
+    return checksum is not None and checksum.full_object
+
+
+def _sum_file(path: Path, algorithm: ChecksumAlgorithm, offset: int, length: int) -> int:
+    crc, stop = 0, offset + length
+    buffer = memoryview(bytearray(min(_SUM_BLOCK, length)))
     with FileSource(path) as source:
-        for offset in range(0, source.size, _SUM_BLOCK):
-            piece = buffer[: min(_SUM_BLOCK, source.size - offset)]
+        while offset < stop:
+            piece = buffer[: min(len(buffer), stop - offset)]
             source.read_into(offset, piece)
             crc = algorithm.update(piece, crc)
+            offset += len(piece)
     return crc

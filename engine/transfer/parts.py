@@ -5,9 +5,9 @@ What lives here: arithmetic over a size, a configuration and a store's limits (`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import accumulate, count, pairwise
 
 from engine.config import TransferConfig
 from engine.errors import UsageError
@@ -67,6 +67,25 @@ def plan_ranges(size: int, config: TransferConfig) -> PartPlan:
         return _whole(size)
     needed = -(-size // config.limits.max_parts)
     return _cut(size, max(config.part_size, -(-needed // MiB) * MiB))
+
+
+def plan_ranges_of_parts(sizes: Sequence[int], config: TransferConfig) -> PartPlan:
+    """Cut a download so that no range reaches over the border of two stored parts: each part has
+    a checksum of its own. A part over the size of a range is cut into equal ones."""
+    size = sum(sizes)
+    part_size = plan_ranges(size, config).part_size
+    parts: list[Part] = []
+    for start, stop in pairwise(accumulate(sizes, initial=0)):
+        if start == stop:
+            continue  # S3 takes an empty part, as the only one
+        ranges = -(-(stop - start) // part_size)
+        length = -(-(stop - start) // ranges)
+        parts += [
+            Part(number, offset, min(length, stop - offset))
+            for number, offset in enumerate(range(start, stop, length), start=len(parts) + 1)
+        ]
+    assert sum(part.length for part in parts) == size
+    return PartPlan(size, part_size, tuple(parts), multipart=True)
 
 
 def plan_copy(size: int, config: TransferConfig) -> PartPlan:

@@ -85,7 +85,8 @@ async def open_read(
     """Open ``url``, or one range of it, for reading.
 
     A whole object with a full-object checksum is verified when the last piece was taken: the
-    iteration then raises ChecksumMismatch instead of ending.
+    iteration then raises ChecksumMismatch instead of ending. Pieces that were handed out cannot be
+    taken back, so nothing is fetched again; ``download`` does that.
     """
     info = await head(url, context)
     check_readable(info, context.options)

@@ -26,10 +26,16 @@ from engine.protocols import ChecksumAlgorithm
 from engine.transfer.checksums import chosen
 from engine.transfer.conditional import UploadAgain
 from engine.transfer.context import TransferContext
+from engine.transfer.multipart import (
+    abort_upload,
+    complete_upload,
+    create_upload,
+    was_compared,
+)
 from engine.transfer.parts import Part, growing_part_sizes, raised_part_size
 from engine.transfer.pieces import Buffer, StreamSource, pieces_of
 from engine.transfer.sources import BytesSource
-from engine.transfer.upload import abort_upload, complete_upload, create_upload, put_whole
+from engine.transfer.upload import put_whole
 from engine.types import PartReceipt, PutReceipt, S3Url, TransferResult, UploadId
 
 
@@ -246,7 +252,7 @@ class ObjectWriter:
             etag=receipt.etag,
             parts=parts,
             checksum=receipt.checksum,
-            verified=receipt.checksum is not None and receipt.checksum.full_object,
+            verified=was_compared(receipt, self._algorithm),
             seconds=seconds(),
             version_id=receipt.version_id,
         )

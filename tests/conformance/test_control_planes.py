@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from engine.errors import AccessDenied, NotFound, S3Error
-from engine.types import Checksum, MiB, S3Url
+from engine.errors import AccessDenied, NotFound, ObjectChanged, S3Error
+from engine.transfer.checksums.crc32c import Crc32C
+from engine.types import Checksum, MiB, S3Url, StoredPart
 from tests.conformance.store import CRC, ODD_KEYS, Store, checksum
+from tests.integration.others import put_in_parts
 
 pytestmark = pytest.mark.slow
+
+CRC32C = Crc32C()
 
 
 async def test_heads_and_listings(store: Store) -> None:
@@ -53,6 +57,24 @@ async def test_an_upload_in_parts(store: Store) -> None:
     assert info.checksum == store.sum_of(whole)
     assert receipt.checksum == (info.checksum if store.server.says_sum_at_complete else None)
     assert list(await store.control.list_parts(url, upload_id)) == []
+
+
+async def test_the_parts_that_an_object_was_written_in(gated: Store) -> None:
+    url, bodies = gated.url("parts"), (bytes(5 * MiB), b"end")
+    etag = put_in_parts(gated.aws, url.bucket, url.key, b"".join(bodies), 5 * MiB)
+    info = await gated.control.head_object(url)
+    assert info.checksum is not None and not info.checksum.full_object
+    for number, body in enumerate(bodies, 1):
+        part = await gated.control.head_part(url, number, etag=etag)
+        told = Checksum("crc32c", CRC32C.encode(CRC32C.update(body)))
+        assert part == StoredPart(number, len(body), 2, told)
+    gated.aws.gate.part_sums = "never"
+    assert await gated.control.head_part(url, 2, etag=etag) == StoredPart(2, 3, 2, None)
+    with pytest.raises(ObjectChanged):
+        await gated.control.head_part(url, 1, etag='"another"')
+    whole = await gated.put("whole", b"bytes")
+    etag = (await gated.control.head_object(whole)).etag
+    assert await gated.control.head_part(whole, 1, etag=etag) is None
 
 
 async def test_an_upload_that_is_aborted(gated: Store) -> None:

@@ -14,6 +14,7 @@ CHECKSUMS: Registry[type[ChecksumAlgorithm]] = Registry(
     {
         "crc64nvme": "engine.transfer.checksums.crc64nvme:Crc64Nvme",
         "crc32c": "engine.transfer.checksums.crc32c:Crc32C",
+        "crc32": "engine.transfer.checksums.crc32:Crc32",
     },
 )
 

@@ -17,7 +17,7 @@ from engine._wire.endpoint import parse_endpoint
 from engine._wire.sts import StsClient
 from engine.clock import LoopClock
 from engine.config import Endpoints, Timeouts
-from engine.errors import ConnectionFailed, ProtocolError, ProxyRefused, SourceUnavailable
+from engine.errors import NotConnected, ProtocolError, ProxyRefused, SourceUnavailable
 from engine.planes.wire import WirePlane
 from engine.proxies import Proxies
 from engine.threads import ThreadDoor
@@ -137,11 +137,11 @@ async def test_a_proxy_that_wants_a_user_says_so(tmp_path: Path, scheme: str) ->
     [
         (b"HTTP/1.1 403 X\r\nContent-Length: 0\r\n\r\n", ProxyRefused, "refused the way to"),
         (b"HTTP/1.1 302 X\r\nLocation: http://a\r\n\r\n", ProxyRefused, "refused the way to"),
-        (b"HTTP/1.1 502 X\r\n\r\n", ConnectionFailed, "could not reach"),
+        (b"HTTP/1.1 502 X\r\n\r\n", NotConnected, "could not reach"),
         (b"SSH-2.0\r\n\r\n", ProtocolError, "not an HTTP status line"),
         (b"HTTP/1.1 200 X\r\n\r\nhello", ProtocolError, "bytes behind"),
-        (b"HTTP/1.1 2", ConnectionFailed, "closed the connection instead"),
-        (b"HTTP/1.1 200 X\r\n\r\n", ConnectionFailed, "could not connect"),
+        (b"HTTP/1.1 2", NotConnected, "closed the connection instead"),
+        (b"HTTP/1.1 200 X\r\n\r\n", NotConnected, "could not connect"),
     ],
 )
 async def test_another_answer_to_connect(
@@ -164,13 +164,13 @@ async def test_a_silent_proxy_is_given_up(tmp_path: Path) -> None:
             await reader.read()
 
         proxy._serve = hold  # type: ignore[method-assign]
-        with pytest.raises(ConnectionFailed, match="timed out after 0.2 s: connecting to .*proxy"):
+        with pytest.raises(NotConnected, match="timed out after 0.2 s: connecting to .*proxy"):
             await get(plane, 1)
 
 
 async def test_the_certificate_is_that_of_the_host_behind(tmp_path: Path) -> None:
     async with behind(tmp_path, "https", certificate="127.0.0.1") as (_, origin, plane):
-        with pytest.raises(ConnectionFailed, match="certificate") as caught:
+        with pytest.raises(NotConnected, match="certificate") as caught:
             await get(plane, 1)
         assert not caught.value.retryable
         assert origin.requests == []
@@ -178,7 +178,7 @@ async def test_the_certificate_is_that_of_the_host_behind(tmp_path: Path) -> Non
 
 async def test_a_host_of_no_proxy_is_asked_directly(tmp_path: Path) -> None:
     async with behind(tmp_path, "http", no_proxy="example,127.0.0.1") as (proxy, _, plane):
-        with pytest.raises(ConnectionFailed, match="could not connect to http://bucket-store"):
+        with pytest.raises(NotConnected, match="could not connect to http://bucket-store"):
             await get(plane, 1)
         assert proxy.asked == []
 

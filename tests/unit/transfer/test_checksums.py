@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from engine.transfer.checksums import CHECKSUMS
 
-# Check values of "123456789": the CRC catalogue's CRC-64/NVME and CRC-32/ISCSI.
-KNOWN = {"crc64nvme": "AE8B14860A799888", "crc32c": "E3069283"}
+# Check values of "123456789": the CRC catalogue's CRC-64/NVME, CRC-32/ISCSI, CRC-32/ISO-HDLC.
+KNOWN = {"crc64nvme": "AE8B14860A799888", "crc32c": "E3069283", "crc32": "CBF43926"}
 
 
 @pytest.mark.parametrize("name", CHECKSUMS.names())
