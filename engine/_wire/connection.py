@@ -18,24 +18,23 @@ the caller's own buffer: nothing is copied. Everything else goes through a small
 whose bytes the pure ``ResponseReader`` takes apart. A full target pauses reading at once: the
 kernel's window is the flow control.
 Waiting: every wait has a limit in seconds since the last progress, by the loop's clock.
-Files: over a plain socket a mover moves them; the transport leaves that direction alone meanwhile.
+Files: see ``bodies``; over a plain socket a mover moves them, and the transport leaves that
+direction alone meanwhile; else a ring lies between the transport and the file.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import cast, final
 
 import anyio
 
+from engine._wire.bodies import Bodies
+from engine._wire.bodies import EarlyAnswer as EarlyAnswer
 from engine._wire.http11 import Framing, ResponseHead, ResponseReader
-from engine._wire.mover import Movers
-from engine._wire.outbox import Outbox
-from engine._wire.sockets import listener, read_left_over, unsent
-from engine._wire.spans import FileToSocket, SocketToFile, Span, Update
-from engine._wire.waiting import Waiting
+from engine._wire.sockets import listener, read_left_over
+from engine._wire.spans import FileToSocket, SocketToFile
 from engine.config import Timeouts
 from engine.errors import ConnectionFailed, EngineError, ProtocolError
 
@@ -44,41 +43,20 @@ from engine.errors import ConnectionFailed, EngineError, ProtocolError
 RECEIVE_BUFFER = 64 * 1024
 
 
-class EarlyAnswer(Exception):
-    """The final answer is there before the request was sent: stop sending, read it, close."""
-
-
 @final
-class Connection(Waiting, asyncio.BufferedProtocol):
+class Connection(Bodies, asyncio.BufferedProtocol):
     """A connection that is open or was. Made by ``connect.open_connection``."""
 
     def __init__(self, timeouts: Timeouts, *, secure: bool) -> None:
-        super().__init__()
-        self._timeouts = timeouts
-        self._secure = secure
-        self._transport: asyncio.Transport | None = None
+        super().__init__(timeouts, secure=secure)
         self._eof = False
-        self._early = False
-        self._patience: float | None = None
-        self._unsent = 0
         # Receiving: [start, end) of the buffer is not yet taken apart.
         self._buffer = memoryview(bytearray(RECEIVE_BUFFER))
-        self._start = 0
-        self._end = 0
         self._reading = True
-        self._reader: ResponseReader | None = None
-        self._target: memoryview | None = None
-        self._filled = 0
         self._into: memoryview | None = None
         self._answered = False
-        self._out = Outbox()
-        # Makes heads what a proxy wants.
-        self.dress: Callable[[bytes], bytes] = bytes
-        self._span: Span | None = None
-        self._sent_by_movers = 0
         self._hears: Callable[[], bool] | None = None
         self._gone = anyio.Event()
-        self.bytes_received = 0
         self.exchanges = 0
         self.idle_since = 0.0
 
@@ -119,95 +97,6 @@ class Connection(Waiting, asyncio.BufferedProtocol):
         if self._lost:
             raise self._error or ConnectionFailed("the connection was lost")
         self._touch()
-
-    @property
-    def lends_socket(self) -> bool:
-        """Whether a mover may have the socket: a plain one."""
-        return not self._secure and self._transport is not None and not self._lost
-
-    async def send_file(
-        self, movers: Movers, head: bytes, descriptor: int, offset: int, length: int
-    ) -> bool:
-        """Send ``head`` and a span of a file; False where the file ended before the span did.
-
-        Raises:
-            EarlyAnswer, ConnectionFailed: As ``sent``.
-            OSError: The file cannot be read.
-        """
-        self._check_sendable()
-        assert not self._out.busy, "the transport would be overtaken"
-        span = FileToSocket(self.dress(head), descriptor, offset, length)
-        await self._move(movers, span, "sending")
-        self._sent_by_movers += span.sent
-        if self._has_head() and span.left:
-            self._early = True
-        if span.error is not None and not span.of_socket and not self._early:
-            raise span.error
-        if span.left and not span.ended and not self._early:
-            # The peer is gone. The transport reads that, and what was said before it.
-            await self._wait(self._has_head, self._timeouts.stall, "sending")
-            self._early = True
-        if self._early:
-            raise EarlyAnswer
-        return not span.ended
-
-    async def receive_file(
-        self,
-        movers: Movers,
-        descriptor: int,
-        offset: int,
-        length: int,
-        update: Update | None,
-    ) -> int:
-        """Receive ``length`` bytes of the body into a file; their sum, 0 without ``update``.
-
-        Nothing of the body may have been taken before. ``length`` is what is left of it.
-
-        Raises:
-            ConnectionFailed: As ``filled``.
-            OSError: The file cannot be written.
-        """
-        reader = self._reader
-        assert reader is not None and reader.remaining == length and self._target is None
-        self._pause_reading()
-        prefix = self._buffer[self._start : self._end][:length]
-        self._start += len(prefix)
-        if self._start == self._end:
-            self._start = self._end = 0
-        self.bytes_received -= len(prefix)
-        span = SocketToFile(descriptor, offset, length, prefix, update)
-        try:
-            await self._move(movers, span, "the answer's body")
-        finally:
-            self.bytes_received += length - span.left
-            reader.advance(length - span.left)
-        if span.error is not None and not span.of_socket:
-            raise span.error
-        if span.left:
-            self._end_of_stream(span.error)
-            raise self._fail(self._error or ConnectionFailed("the connection was lost"))
-        return span.crc
-
-    async def _move(self, movers: Movers, span: Span, what: str) -> None:
-        """Let a mover have the socket until the span is over, or an answer ends it early."""
-        assert self._transport is not None
-        self._touch()
-        self._span = span
-        had_head = self._has_head()
-        movers.start(span, self._transport.get_extra_info("socket").fileno(), self._notify)
-        try:
-            limit = self._patience or self._timeouts.stall
-            # An answer ends it: early, or because the server was quicker to answer the last byte
-            # than the mover to say that it was sent.
-            await self._wait(lambda: span.over or self._has_head() is not had_head, limit, what)
-        finally:
-            if not span.over:
-                movers.drop(span)
-                with anyio.CancelScope(shield=True):
-                    while not span.over:
-                        with contextlib.suppress(asyncio.CancelledError):  # a second native cancel
-                            await self._woken(self._timeouts.stall)
-            self._span = None
 
     async def sent(self) -> None:
         """Wait until the transport has let go of all that ``begin_send`` gave it.
@@ -327,7 +216,9 @@ class Connection(Waiting, asyncio.BufferedProtocol):
         """Close at once and give all buffers back. Safe to call twice."""
         self._lost = True
         self._disarm()
-        self._target = self._into = None
+        if self._intake is None:
+            self._target = None
+        self._into = None
         self._out.clear()
         if self._transport is not None:
             self._transport.abort()
@@ -393,7 +284,9 @@ class Connection(Waiting, asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         self._touch()
         self._out.resume()
-        if not self._out.busy:
+        if self._outtake is not None:
+            self._feed()
+        elif not self._out.busy:
             self._notify()
 
     # Helpers of receiving.
@@ -439,7 +332,8 @@ class Connection(Waiting, asyncio.BufferedProtocol):
         # No success can be known before the body is; an error can.
         # What a mover has sent by now only ``send_file`` can tell, once it has stopped.
         sending = self._out.busy or (isinstance(self._span, FileToSocket) and not self._span.over)
-        if self._out.unwritten or (sending and head.status >= 300):
+        unread = self._outtake is not None and self._outtake.left > 0
+        if unread or self._out.unwritten or (sending and head.status >= 300):
             self._early = True
             self._out.clear()
         into, self._into = self._into, None
@@ -466,7 +360,9 @@ class Connection(Waiting, asyncio.BufferedProtocol):
                 self._filled += len(body)
                 self._start += taken
                 if self._filled == len(self._target):
-                    break
+                    if self._intake is None:
+                        break
+                    self._hand_over(self._intake)
             if self._start == self._end:
                 self._start = self._end = 0
                 if self._eof:
@@ -484,6 +380,9 @@ class Connection(Waiting, asyncio.BufferedProtocol):
         assert self._reader is not None
         target = self._target
         if target is not None and (self._filled == len(target) or self._reader.complete):
+            if self._intake is not None:
+                self._hand_over(self._intake)
+                return
             self._target = None
             self._answered = True
             if not self._reader.complete:
@@ -527,25 +426,6 @@ class Connection(Waiting, asyncio.BufferedProtocol):
             self._error = ConnectionFailed(f"{error.headline}{why}")
             self._error.__cause__ = exc
         self._notify()
-
-    def _moved(self) -> int | None:
-        # A mover's bytes are counted at its end; blanks are progress where patience is asked for.
-        counts = self._has_head() and self._span is None and self._patience is None
-        return self.bytes_received if counts else None
-
-    def _kernel_moves(self) -> bool:
-        """Whether the kernel has sent some of what it took from us since we last looked. On a slow
-        link that takes longer than any limit, and nothing of it is seen above."""
-        if self._span is not None and self._span.moves():
-            self._touch()
-            return True
-        if self._transport is None or isinstance(self._span, SocketToFile):
-            return False
-        before, self._unsent = self._unsent, unsent(self._transport)
-        moved = self._unsent != before and self._unsent > 0
-        if moved:
-            self._touch()
-        return moved
 
     def __repr__(self) -> str:
         state = "lost" if self._lost else "open" if self._transport else "opening"

@@ -21,6 +21,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import final
 
+from engine._wire.rings import read_ahead
 from engine.types import KiB, MiB
 
 try:
@@ -301,7 +302,8 @@ class FileToSocket(Span):
         self._head = memoryview(head)
 
     def begin(self, tools: Tools) -> None:
-        """The socket says when it can take the first bytes."""
+        # Of no effect where the file was read to be summed a moment ago.
+        read_ahead(self.descriptor, self.offset, self.left)
 
     def step(self, tools: Tools) -> None:
         try:

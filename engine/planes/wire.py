@@ -4,9 +4,10 @@ What lives here: the order of the steps, and how bytes move between files and co
 must not: a second try (``engine.retry``; the pool replaces only a dead reused connection), cutting
 objects into parts (``engine.transfer``), S3's other verbs.
 
-How bytes move: two buffers a request. While one is on the wire the other is read, or written and
-summed, in a thread; so neither the disk nor the network waits for the other, and a request holds
-at most two pieces however long its body is.
+How bytes move: over plain http the kernel moves files, and a thread asks it to (``_wire.spans``);
+over TLS a ring of four buffers lies between the connection and the thread that reads, or sums and
+writes, the file (``_wire.rings``). So neither the disk nor the network waits for the other, the
+loop waits for neither, and a request holds at most 1 MiB however long its body is.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from engine._wire.connection import Connection
 from engine._wire.mover import Movers
 from engine._wire.pieces import Pieces
 from engine._wire.pool import MAX_CONNECTIONS, PoolStatistics, Response, Send
+from engine._wire.rings import FileThread, Intake, Outtake
 from engine._wire.sigv4 import encode_query
 from engine.config import Endpoints
 from engine.errors import ConnectionFailed, ProtocolError
@@ -39,7 +41,6 @@ from engine.types import (
     UploadId,
 )
 
-_Buffers = tuple[memoryview, memoryview]
 _Sent = tuple[Mapping[str, str], int | None, Checksum | None, bool]
 _NOTHING = memoryview(b"")
 # A sum of this many bytes takes 40 us, as much as a trip to a thread.
@@ -92,6 +93,7 @@ class WirePlane(DataPlane):
         self._threads = threads
         self._pieces = Pieces()
         self._movers = Movers(threads)
+        self._file_thread = FileThread(threads)
         self._bytes_sent = self._bytes_received = 0
 
     async def put_object(
@@ -225,6 +227,7 @@ class WirePlane(DataPlane):
         """Close all connections; requests under way fail."""
         await self._pool.aclose()
         self._movers.close()
+        self._file_thread.close()
 
     def statistics(self) -> WireStatistics:
         """Requests and bytes since the start, and where the connections are."""
@@ -267,9 +270,11 @@ class WirePlane(DataPlane):
                     await connection.sent()
 
                 return await self._put(call, send, length, algorithm, crc)
-            with self._pieces.lend(length if source.memory is None else 0) as buffers:
+            # A body of one piece is kept from its sum to its sending.
+            kept = length if source.memory is None and length <= self._pieces.size else 0
+            with self._pieces.lend(kept) as buffer:
                 return await self._upload_pieces(
-                    call, source, offset, length, algorithm, buffers, watched
+                    call, source, offset, length, algorithm, buffer, watched
                 )
         except (ConnectionFailed, ProtocolError) as error:
             raise_named(call, error)
@@ -281,31 +286,33 @@ class WirePlane(DataPlane):
         offset: int,
         length: int,
         algorithm: ChecksumAlgorithm | None,
-        buffers: _Buffers,
+        buffer: memoryview,
         watched: bool,
     ) -> _Sent:
         held = source.memory[offset : offset + length] if source.memory is not None else None
         crc = None
         if algorithm is not None:
-            crc = await self._threads.run(
-                _sum, source, offset, length, algorithm, buffers[0], watched
-            )
-        elif held is None and length <= len(buffers[0]):
-            await self._threads.run(_read, source, offset, buffers[0][:length], watched)
+            passing = 0 if held is not None or length <= len(buffer) else length
+            with self._pieces.lend(passing) as other:
+                crc = await self._threads.run(
+                    _sum, source, offset, length, algorithm, other if passing else buffer, watched
+                )
+        elif held is None and length <= len(buffer):
+            await self._threads.run(_read, source, offset, buffer[:length], watched)
 
         async def send(connection: Connection) -> None:
             head = await self.exchanges.head_first(call, connection, length)
             if held is not None:
                 connection.begin_send(held, head)
                 await connection.sent()
-            elif watched and length - 1 > len(buffers[0]):
-                await self._send(connection, head, source, offset, length - 1, buffers)
-                last = buffers[0][:1]
+            elif watched and length > len(buffer):
+                await self._send(connection, head, source, offset, length - 1, buffer)
+                last = memoryview(bytearray(1))
                 await self._threads.run(_read, source, offset + length - 1, last, True)
                 connection.begin_send(last, b"")
                 await connection.sent()
             else:
-                await self._send(connection, head, source, offset, length, buffers)
+                await self._send(connection, head, source, offset, length, buffer)
 
         return await self._put(call, send, length, algorithm, crc)
 
@@ -351,34 +358,22 @@ class WirePlane(DataPlane):
         source: ByteSource,
         offset: int,
         length: int,
-        buffers: _Buffers,
+        buffer: memoryview,
     ) -> None:
-        current, other = buffers
-        size = min(length, len(current))
-        if length > size and source.descriptor is not None and connection.lends_socket:
-            whole = await connection.send_file(
-                self._movers, head, source.descriptor, offset, length
-            )
-            if not whole:
-                connection.abort()
-                await self._threads.run(source.read_into, offset + length - 1, current[:1])
-                raise ProtocolError("a file was longer again")  # it was short a moment ago
-            return
-        # A body of one piece is still in the buffer since it was summed.
-        if length > size:
-            await self._threads.run(source.read_into, offset, current[:size])
-        done = 0
-        while True:
-            connection.begin_send(current[:size], head)
-            head = b""
-            done += size
-            following = min(length - done, len(other))
-            if following:
-                await self._threads.run(source.read_into, offset + done, other[:following])
+        if length <= len(buffer):
+            # It is still there since it was summed.
+            connection.begin_send(buffer[:length], head)
             await connection.sent()
-            if not following:
-                return
-            current, other, size = other, current, following
+            return
+        if source.descriptor is None or not connection.lends_socket:
+            outtake = Outtake(source, offset, length, self._pieces)
+            await connection.send_from(self._file_thread, head, outtake)
+            return
+        if not await connection.send_file(self._movers, head, source.descriptor, offset, length):
+            connection.abort()
+            last = memoryview(bytearray(1))
+            await self._threads.run(source.read_into, offset + length - 1, last)
+            raise ProtocolError("a file was longer again")  # it was short a moment ago
 
     # Downloads.
 
@@ -404,8 +399,16 @@ class WirePlane(DataPlane):
                 length,
                 algorithm.update if algorithm is not None else None,
             )
-        with self._pieces.lend(length) as buffers:
-            return await self._fill(connection, sink, offset, length, algorithm, buffers)
+        if length > self._pieces.size:
+            update = algorithm.update if algorithm is not None else None
+            intake = Intake(sink, offset, update, self._pieces)
+            return await connection.receive_into(self._file_thread, intake)
+        with self._pieces.lend(length) as buffer:
+            if not length:
+                return 0
+            connection.begin_fill(buffer[:length])
+            got = await connection.filled()
+            return await self._threads.run(_store, sink, offset, buffer[:got], algorithm)
 
     async def _fill_memory(
         self, connection: Connection, view: memoryview, algorithm: ChecksumAlgorithm | None
@@ -418,31 +421,6 @@ class WirePlane(DataPlane):
             if algorithm is not None:
                 crc = algorithm.update(piece[:got], crc)
             done += got
-        return crc
-
-    async def _fill(
-        self,
-        connection: Connection,
-        sink: ByteSink,
-        offset: int,
-        length: int,
-        algorithm: ChecksumAlgorithm | None,
-        buffers: _Buffers,
-    ) -> int:
-        current, other = buffers
-        crc = done = 0
-        if length:
-            connection.begin_fill(current[: min(length, len(current))])
-        while done < length:
-            got = await connection.filled()
-            following = min(length - done - got, len(other))
-            if following:
-                connection.begin_fill(other[:following])
-            crc = await self._threads.run(
-                _store, sink, offset + done, current[:got], algorithm, crc
-            )
-            done += got
-            current, other = other, current
         return crc
 
 
@@ -480,10 +458,8 @@ def _store(
     offset: int,
     view: memoryview,
     algorithm: ChecksumAlgorithm | None,
-    crc: int,
 ) -> int:
     """In a thread: sum the bytes, then write them."""
-    if algorithm is not None:
-        crc = algorithm.update(view, crc)
+    crc = algorithm.update(view) if algorithm is not None else 0
     sink.write_at(offset, view)
     return crc

@@ -22,7 +22,7 @@ START_SMALL = 64
 START_BIG = 16
 # S3 takes 3,500 writes and 5,500 reads a second and prefix; 512 at 100 ms are 5,000.
 MAX_IN_FLIGHT = 512
-# What one request holds at most: two pieces of 512 KiB (``_wire.pieces``).
+# What one request holds at most: four pieces of 256 KiB (``_wire.rings``).
 SLOT_MEMORY = MiB
 # A window is long enough for new connections to be opened and used, and for every slot to have
 # been used twice.

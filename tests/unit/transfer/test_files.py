@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from engine.errors import SourceChanged, TransferError, UnsafeKey, UsageError
 from engine.threads import ThreadDoor
 from engine.transfer.files import partial_file, path_under, publish
 from engine.transfer.sources import FileSource
+from engine.types import MiB
 
 ROOT = Path("/nowhere/target")
 
@@ -118,3 +120,18 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
         FileSource(tmp_path / "fifo")
     with pytest.raises(UsageError, match="cannot read"):
         FileSource(tmp_path / "none")
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no file system in memory")
+async def test_room_in_memory_is_looked_for_before_anything_is_fetched() -> None:
+    """Without filling it, as reserving would."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        target = Path(folder) / "out"
+        async with partial_file(target, 64 * MiB, ThreadDoor()) as partial:
+            status = os.stat(partial.temporary)
+            assert (status.st_size, status.st_blocks) == (64 * MiB, 0)
+        with pytest.raises(TransferError, match="No space left") as caught:
+            async with partial_file(target, 1 << 60, ThreadDoor()):
+                pass
+        assert "Free some space" in str(caught.value)
+        assert os.listdir(folder) == []
