@@ -8,7 +8,6 @@ What must not live here: what a setting means (``settings``, ``credentials``).
 
 from __future__ import annotations
 
-import configparser
 import io
 import os
 import re
@@ -207,6 +206,10 @@ def section_title(title: str) -> tuple[str, str]:
 
 
 def _sections(text: str, path: str) -> dict[str, Section]:
+    if not text:
+        return {}
+    import configparser  # where there is such a file
+
     parser = configparser.RawConfigParser()  # raw: a percent sign is a percent sign
     try:
         parser.read_file(io.StringIO(text.removeprefix("\ufeff"), newline=None))

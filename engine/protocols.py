@@ -145,6 +145,8 @@ class ByteSource(Protocol):
     """The bytes themselves, where they are in memory: then nothing is read in a thread."""
     mtime_ns: int | None = None
     """Of the file, where it is one: when it was last modified."""
+    summed: tuple[str, int] = ("", 0)
+    """Name of an algorithm and the sum of all the bytes by it, where somebody has made it."""
 
     @abstractmethod
     def read_into(self, offset: int, view: memoryview) -> None:

@@ -14,10 +14,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
-import tenacity
 
 from engine.config import RetryPolicy
 from engine.errors import (
@@ -30,6 +29,9 @@ from engine.errors import (
 )
 from engine.events import Emit, Retried
 from engine.types import S3Url
+
+if TYPE_CHECKING:
+    import tenacity
 
 T = TypeVar("T")
 
@@ -184,6 +186,8 @@ class Retrier:
     ) -> tuple[T, int]:
         """The tries after the first. tenacity costs as much as a signature, so it sees only calls
         that have failed once; it is told of that failure as its first attempt."""
+        import tenacity  # most runs fail never
+
         first = [failed]
         async for attempt in tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(
@@ -224,7 +228,7 @@ class Retrier:
         return f"<Retrier {self._budget!r}>"
 
 
-class _Attempts(tenacity.stop.stop_base):
+class _Attempts:
     """Stops after ``max_attempts``, renewals aside, or when the shared budget is empty."""
 
     def __init__(self, max_attempts: int, budget: RetryBudget) -> None:

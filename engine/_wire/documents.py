@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from html import escape  # saxutils would load urllib.request
 from typing import NamedTuple
 from xml.parsers import expat
 
@@ -18,7 +17,9 @@ from engine.errors import ProtocolError
 _MAX_DEPTH = 16
 # Text that a parser would change or drop: line ends are normalised, unless written as numbers.
 _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_LINE_ENDS = str.maketrans({"\r": "&#13;", "\n": "&#10;", "\t": "&#9;"})
+_WRITTEN = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;", "\n": "&#10;", "\t": "&#9;"}
+)
 
 
 class Document(NamedTuple):
@@ -86,7 +87,7 @@ def _document(root: str, inner: str) -> bytes:
 
 
 def _text(value: str) -> str:
-    return escape(value, quote=False).translate(_LINE_ENDS)
+    return value.translate(_WRITTEN)
 
 
 class _Reader:

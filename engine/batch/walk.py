@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from engine.batch.manifest import Manifest, ManifestEntry, Tree
 from engine.errors import EngineError, UsageError
-from engine.threads import ThreadDoor
+from engine.protocols import ChecksumAlgorithm
+from engine.transfer.checksums import chosen
 from engine.transfer.context import TransferContext
 from engine.transfer.files import path_under
 from engine.transfer.listing import list_objects, list_pages
@@ -42,7 +43,7 @@ async def items_of(manifest: Manifest, context: TransferContext) -> AsyncIterato
     """All entries, some at a time."""
     for tree in manifest.trees:
         if tree.operation == "upload":
-            async for items in _read_ahead(_walk_folder(tree), context.door):
+            async for items in _read_ahead(_walk_folder(tree), context):
                 yield items
         elif tree.source is not None:
             async for entry in _copies(tree, tree.source, context):
@@ -51,18 +52,19 @@ async def items_of(manifest: Manifest, context: TransferContext) -> AsyncIterato
             known: set[str] = set()
             async for page in list_pages(tree.prefix, context):
                 yield await context.door.run(_items_of_page, tree, page, known)
-    async for items in _read_ahead(iter(manifest.entries), context.door):
+    async for items in _read_ahead(iter(manifest.entries), context):
         yield items
 
 
 async def _read_ahead(
-    entries: Iterator[ManifestEntry], door: ThreadDoor
+    entries: Iterator[ManifestEntry], context: TransferContext
 ) -> AsyncIterator[list[Item]]:
-    while items := await door.run(_take, entries):
+    algorithm = chosen(context.config.checksum)
+    while items := await context.door.run(_take, entries, algorithm):
         yield items
 
 
-def _take(entries: Iterator[ManifestEntry]) -> list[Item]:
+def _take(entries: Iterator[ManifestEntry], algorithm: ChecksumAlgorithm | None) -> list[Item]:
     """In a thread: the next entries, with the bytes of small files. A trip costs as much as the
     system calls of one of them."""
     items: list[Item] = []
@@ -72,7 +74,7 @@ def _take(entries: Iterator[ManifestEntry]) -> list[Item]:
         items.append(item)
         if entry.operation == "upload" and not entry.problem:
             try:
-                item.held = read_small(entry.path)
+                item.held = read_small(entry.path, algorithm)
             except EngineError as error:
                 item.held = error
             files += 1

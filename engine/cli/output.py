@@ -37,6 +37,7 @@ from engine.types import GiB, KiB, MiB
 if TYPE_CHECKING:
     from engine.cli.live import LiveLine
 
+_LOG = logging.getLogger("engine")
 # Seconds between two progress lines where stderr is not a terminal, and between two redraws
 # where it is.
 LINE_EVERY = 10.0
@@ -121,7 +122,8 @@ class Progress:
 
     def __call__(self, event: Event) -> None:
         self._count(event)
-        logging.getLogger("engine").debug("%s", event)
+        if _LOG.isEnabledFor(logging.DEBUG):
+            _LOG.debug("%s", event)
         if self.as_json:
             self._print_json(event)
             return

@@ -5,6 +5,7 @@ What must not live here: which flags there are (``options.py``), what is printed
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -59,8 +60,13 @@ class Session:
 
 def engine_of(flags: Mapping[str, Any], hook: Emit) -> Engine:
     """The engine that the flags ask for, closed."""
+    # What is loaded now lives as long as the process: nothing of it is worth a look by the
+    # collector, now or later.
+    gc.disable()
     from engine.api import Engine
 
+    gc.freeze()
+    gc.enable()
     return Engine(
         _role(flags),
         region=flags["region"],

@@ -28,6 +28,7 @@ from engine.types import ByteRange, Checksum, ObjectInfo, S3Url, StoredPart
 
 # In the order of preference: the first that an answer has is the object's checksum.
 _ALGORITHMS = ("crc64nvme", "crc32c", "crc32", "sha256", "sha1")
+_FIELDS = tuple((name, f"x-amz-checksum-{name}") for name in _ALGORITHMS)
 _META = "x-amz-meta-"
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -39,8 +40,8 @@ def checksum_of(headers: Mapping[str, str]) -> Checksum | None:
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
     """
-    for algorithm in _ALGORITHMS:
-        value = headers.get(f"x-amz-checksum-{algorithm}")
+    for algorithm, name in _FIELDS:
+        value = headers.get(name)
         if value:
             kind = headers.get("x-amz-checksum-type", "").upper()
             composite = kind == "COMPOSITE" or _COMPOSITE_SUFFIX.search(value) is not None

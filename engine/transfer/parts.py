@@ -6,8 +6,9 @@ What lives here: arithmetic over a size, a configuration and a store's limits (`
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, count, pairwise
+
+from msgspec import Struct
 
 from engine.config import TransferConfig
 from engine.errors import UsageError
@@ -22,8 +23,7 @@ STREAM_REACH = 0.9
 COPY_PART_SIZE = 128 * MiB
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True, gc=False):
     """One planned part: ``length`` bytes from ``offset``. Numbers start at 1."""
 
     number: int
@@ -35,8 +35,7 @@ class Part:
         return ByteRange(self.offset, self.offset + self.length)
 
 
-@dataclass(frozen=True, slots=True)
-class PartPlan:
+class PartPlan(Struct, frozen=True, gc=False):
     """All parts of one object. ``multipart`` is False where one request moves it whole."""
 
     size: int

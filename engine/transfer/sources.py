@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self, final
 
 from engine.errors import SourceChanged, TransferError, UsageError
-from engine.protocols import ByteSource
+from engine.protocols import ByteSource, ChecksumAlgorithm
 from engine.threads import ThreadDoor
 from engine.types import KiB
 
@@ -107,8 +107,8 @@ def _open(path: Path) -> FileSource | BytesSource:
     return read_small(path) or FileSource(path)
 
 
-def read_small(path: Path) -> BytesSource | None:
-    """In a thread: the bytes of a small file; None for one that is not.
+def read_small(path: Path, algorithm: ChecksumAlgorithm | None = None) -> BytesSource | None:
+    """In a thread: the bytes of a small file, and their sum; None for one that is not.
 
     What its name leads to afterwards is not looked at: the bytes are those of one file, which did
     not change while it was read.
@@ -135,6 +135,8 @@ def read_small(path: Path) -> BytesSource | None:
         raise changed(str(path), "its size or time became another")
     source = BytesSource(data, str(path))
     source.mtime_ns = before.st_mtime_ns
+    if algorithm is not None:
+        source.summed = (algorithm.name, algorithm.update(data))
     return source
 
 
