@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TOOLS := .venv-tools
 
-.PHONY: help demo test check rules interop packages dist bench compare prove docs format clean
+.PHONY: help demo test check rules interop versions packages dist bench compare prove docs format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -41,6 +41,9 @@ $(TOOLS)/.installed: tests/sharing/requirements.txt
 interop: $(STAMP) $(TOOLS)/.installed  ## against real servers, from Debian packages that root installs
 	$(BIN)/python -m tests.interop $(PYTEST_ARGS)
 
+versions:  ## the unit tests on every other Python from 3.11 to 3.14 that is here
+	.ci/versions $(PYTEST_ARGS)
+
 rules: $(STAMP)  ## the 25 rules of the HTTP client: rule, tests, result
 	$(BIN)/python -m tests.rules
 
@@ -69,4 +72,4 @@ format: $(STAMP)  ## format and fix what can be fixed
 	$(BIN)/ruff check --fix engine tests benchmarks distributions
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) $(TOOLS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-py* $(TOOLS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -46,6 +46,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(lambda _: self.thread_ended())
         return future
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Without its limit (Python 3.12 and later), which would be over at once."""
+        await super().shutdown_default_executor()
+
     def jump(self, seconds: float) -> None:
         self._virtual_now += seconds
 
