@@ -55,22 +55,55 @@ async def upload_stream(
         Exception: Whatever ``source`` raises, as it is.
     """
     name = name or str(getattr(source, "name", "")) or "<stream>"
-    async with open_write(url, context, expected_size=expected_size, name=name) as writer:
+    upload = StreamUpload(url, context, expected_size)
+    async with _sending(upload, context, name):
         with anyio.CancelScope() as reading:
-            writer.on_failure = reading.cancel  # a source may wait for ever
+            upload.on_failure = reading.cancel  # a source may wait for ever
             async with aclosing(pieces_of(source, context.door)) as pieces:
                 async for piece in pieces:
-                    await writer.write(piece)
-        writer.on_failure = None
-    assert writer.result is not None
-    return writer.result
+                    await upload.write(piece)
+        upload.on_failure = None
+    assert upload.result is not None
+    return upload.result
 
 
 class ObjectWriter:
-    """Takes the bytes of one object, in order.
+    """Takes the bytes of one object, in order: ``await writer.write(data)``, data of any sizes."""
+
+    def __init__(self, upload: StreamUpload) -> None:
+        self._upload = upload
+
+    async def write(self, data: Buffer) -> None:
+        """Take ``data``; returns when the next may come, which is seldom when these are sent.
+
+        After a write that was cancelled or failed the stream cannot go on.
+
+        Raises:
+            UsageError: No bytes, or the block has ended.
+            TransferError: A part could not be sent, or the stream is longer than can be stored.
+        """
+        await self._upload.write(data)
+
+    @property
+    def bytes_taken(self) -> int:
+        """Bytes that were written so far."""
+        return self._upload.taken
+
+    @property
+    def result(self) -> TransferResult | None:
+        """What became of the object; None until the block of ``open_write`` has ended."""
+        return self._upload.result
+
+    def __repr__(self) -> str:
+        return f"<ObjectWriter {self._upload!r}>"
+
+
+class StreamUpload:
+    """One stream on its way to S3.
 
     Attributes:
-        result: What became of the object; None until the block of ``open_write`` has ended.
+        result: What became of the object; None until ``finish``.
+        taken: Bytes so far.
         on_failure: Called when a part has failed for good.
     """
 
@@ -90,7 +123,7 @@ class ObjectWriter:
         # As long as it may still be an object of one request; no more than may be kept, though.
         self._room = 1 + min(config.multipart_threshold, max(memory, self._part_size))
         self._pending = bytearray()
-        self._taken = 0
+        self.taken = 0
         self._upload_id: UploadId | None = None
         self._parts = 0
         self._sent = 0
@@ -106,12 +139,7 @@ class ObjectWriter:
         self._tasks = tasks
 
     async def write(self, data: Buffer) -> None:
-        """Take ``data``; returns when the next may come, which is seldom when these are sent.
-
-        Raises:
-            UsageError: No bytes, or the block has ended.
-            TransferError: A part could not be sent, or the stream is longer than can be stored.
-        """
+        """See ``ObjectWriter.write``."""
         try:
             view = memoryview(data).cast("B")
         except TypeError:
@@ -130,11 +158,6 @@ class ObjectWriter:
                 raise
             self.check()
 
-    @property
-    def bytes_taken(self) -> int:
-        """Bytes that were written so far."""
-        return self._taken
-
     def check(self) -> None:
         """Raises what a part has failed with, if one has."""
         if self._failed is not None:
@@ -146,14 +169,14 @@ class ObjectWriter:
                 raise self._too_long()
             piece = view[: self._room - len(self._pending)]
             self._pending += piece
-            self._taken += len(piece)
+            self.taken += len(piece)
             view = view[len(piece) :]
             if len(self._pending) == self._room:
                 await self._send_full()
 
     def _check_length(self, more: int) -> None:
         limit = self._context.config.limits.max_object_size
-        if self._taken + more > limit:
+        if self.taken + more > limit:
             raise TransferError(
                 f"the stream to {self._url} is longer than an object may be, {limit}"
             )
@@ -185,7 +208,7 @@ class ObjectWriter:
         limits = self._context.config.limits
         return TransferError(
             f"the stream to {self._url} is longer than {limits.max_parts} parts of the sizes that "
-            f"were planned, {self._taken} bytes",
+            f"were planned, {self.taken} bytes",
             fix="Say how long it will be (expected_size, --expected-size), or allow more memory",
         )
 
@@ -244,11 +267,11 @@ class ObjectWriter:
         else:
             receipt = await self._complete(self._upload_id)
         parts = max(1, self._parts)
-        context.emit(ObjectDone(url, name, "upload", self._taken, parts, seconds()))
+        context.emit(ObjectDone(url, name, "upload", self.taken, parts, seconds()))
         self.result = TransferResult(
             url=url,
             path=name,
-            size=self._taken,
+            size=self.taken,
             etag=receipt.etag,
             parts=parts,
             checksum=receipt.checksum,
@@ -262,7 +285,7 @@ class ObjectWriter:
         assert [receipt.number for receipt in receipts] == list(range(1, self._parts + 1))
         try:
             return await complete_upload(
-                self._url, upload_id, receipts, self._taken, self._algorithm, self._context
+                self._url, upload_id, receipts, self.taken, self._algorithm, self._context
             )
         except UploadAgain as conflict:
             raise conflict.error from None  # a stream is not there to be sent again
@@ -273,7 +296,7 @@ class ObjectWriter:
             await abort_upload(self._url, self._upload_id, error, self._context)
 
     def __repr__(self) -> str:
-        return f"<ObjectWriter {self._url}: {self._taken} bytes, {self._parts} parts>"
+        return f"{self._url}: {self.taken} bytes, {self._parts} parts"
 
 
 @asynccontextmanager
@@ -295,23 +318,32 @@ async def open_write(
             may be kept in memory.
         TransferError: The object was not written; an object that was there before is unchanged.
     """
+    upload = StreamUpload(url, context, expected_size)
+    async with _sending(upload, context, name):
+        yield ObjectWriter(upload)
+
+
+@asynccontextmanager
+async def _sending(
+    upload: StreamUpload, context: TransferContext, name: str
+) -> AsyncIterator[None]:
+    """The block in which parts are sent: the object at its end, or nothing."""
     started = context.clock.monotonic()
     failed: Exception | None = None
-    writer = ObjectWriter(url, context, expected_size)
     try:
         async with anyio.create_task_group() as tasks:
-            writer.begin(tasks)
+            upload.begin(tasks)
             try:
-                yield writer
-                await writer.close()
+                yield
+                await upload.close()
             except Exception as error:
                 failed = error  # raised below: the task group would put it into a group
                 tasks.cancel_scope.cancel()
         if failed is not None:
             raise failed
-        await writer.finish(name, lambda: context.clock.monotonic() - started)
+        await upload.finish(name, lambda: context.clock.monotonic() - started)
     except BaseException as error:
-        await writer.abandon(error)
+        await upload.abandon(error)
         raise
 
 

@@ -76,3 +76,27 @@ def test_one_object_that_fails_is_named_by_both_ends(cli: Cli) -> None:
     done.check_error(1, "T110")
     assert f"failed {cli.url('in/b')} -> {cli.url('out/b')}" in done.err
     assert cli.keys("out/") == ["out/a"]
+
+
+def test_another_profile_and_another_store_read_the_source(cli: Cli) -> None:
+    """Of the environment's keys nothing is said at the source."""
+    reader = cli.aws.gate.add_user(ACCOUNT, "reader", allow=[("s3:Get*", f"{cli.bucket}/in/*")])
+    cli.aws.gate.put_object(cli.bucket, "in/key", b"bytes")
+    config = cli.file(
+        "config",
+        f"[profile reader]\naws_access_key_id = {reader.access_key_id}\n"
+        f"aws_secret_access_key = {reader.secret_access_key}\n".encode(),
+    )
+    other = cli.aws.endpoint.replace("127.0.0.1", "localhost")
+    done = cli.run(
+        "cp", cli.url("in/key"), cli.url("out/key"), "--source-profile", "reader",
+        "--source-endpoint-url", other, env={"AWS_CONFIG_FILE": str(config)},
+    )  # fmt: skip
+    done.check(0)
+    assert cli.aws.gate.get_object(cli.bucket, "out/key") == b"bytes"
+    read, written = (cli.aws.gate.log.where(action=name)[0] for name in ("GetObject", "PutObject"))
+    assert (read.principal.rpartition("/")[2], read.headers["host"]) == ("reader", other[7:])
+    assert (written.principal.rpartition("/")[2], written.headers["host"]) == (
+        "etl",
+        cli.aws.endpoint[7:],
+    )

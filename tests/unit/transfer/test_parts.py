@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice, pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -249,3 +250,29 @@ def test_limits_that_contradict_each_other_are_refused(limits: dict[str, int]) -
 def test_an_unknown_store_is_refused_with_the_names_that_are_known() -> None:
     with pytest.raises(UsageError, match="aws, b2, ceph, gcs, minio, r2, s3-classic"):
         StoreLimits.of("s4")
+
+
+def test_the_table_of_stores_says_what_the_profiles_hold() -> None:
+    def text(size: int) -> str:
+        units = {"GiB": GiB, "MiB": MiB, "GB": 1000**3, "MB": 1000**2}
+        name = next(name for name, unit in units.items() if size % unit == 0)
+        return f"{size // units[name]} {name}"
+
+    def row(limits: StoreLimits) -> str:
+        cells = (
+            f"`{limits.name}`",
+            str(limits.max_parts),
+            f"{text(limits.min_part_size)} to {text(limits.max_part_size)}",
+            text(limits.max_object_size),
+            text(limits.max_put_size),
+            text(limits.max_copy_size),
+            "yes" if limits.equal_parts else "no",
+        )
+        return f"| {' | '.join(cells)} |"
+
+    page = (Path(__file__).parents[3] / "docs" / "stores.md").read_text()
+    table = page.partition("| `aws`")[2].partition("\n\n")[0]
+    rows = [row(limits) for _, limits in sorted(PROFILES.items())]
+    assert ("| `aws`" + table).splitlines() == rows
+    sources = {line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| `")}
+    assert sources == {f"`{name}`" for name in PROFILES}
