@@ -142,6 +142,9 @@ class Prepared(NamedTuple):
     mac: Mac
     authorization: str
 
+    def __repr__(self) -> str:
+        return "<Prepared>"  # the headers have the session token
+
 
 @final
 class Signer:

