@@ -80,5 +80,7 @@ async def outcomes(
             yield outcome
         await work.result()
     finally:
-        await work.stop()
-        receive.close()
+        try:
+            await work.stop()
+        finally:
+            receive.close()
