@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -53,23 +54,19 @@ class Place:
             if path.is_file():
                 assert not path.name.startswith("."), "a temporary file is left"
                 assert path.read_bytes() == SMALL.get(path.name, PARTS)
-        held = [leads_to(fd) for fd in descriptors()]
+        held = descriptors()
         assert not [path for path in held if path.startswith(str(self._folder))]
         assert self.s3._ready().context.limiter.streams.statistics().memory == 0
         assert "busy=0" in self.s3.statistics().data_plane
 
 
-def leads_to(descriptor: str) -> str:
-    """Empty where a thread has closed it meanwhile."""
-    try:
-        return os.readlink(f"/proc/self/fd/{descriptor}")
-    except FileNotFoundError:
-        return ""
-
-
 def descriptors() -> list[str]:
-    """Open ones of this process; without that of the listing."""
-    return [fd for fd in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{fd}")]
+    """What the open descriptors of this process lead to."""
+    found = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile, by the gate's thread
+            found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return found
 
 
 @pytest.fixture
