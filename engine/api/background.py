@@ -16,6 +16,7 @@ import anyio.abc
 
 from engine.batch import Manifest, Outcome, move_all
 from engine.errors import WrongLoop
+from engine.shield import to_the_end
 from engine.transfer import TransferContext
 
 
@@ -43,8 +44,7 @@ class Work:
     async def stop(self) -> None:
         """Cancel what is not done, and wait until it is cleaned up."""
         self._scope.cancel()
-        with anyio.CancelScope(shield=True):
-            await self._over.wait()
+        await to_the_end(self._over.wait())
 
     async def result(self) -> None:
         """Wait for the end. Raises what the work has failed with."""
