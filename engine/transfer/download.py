@@ -7,8 +7,9 @@ whole and its checksum is the one that S3 stores.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from engine.errors import ObjectChanged
 from engine.events import BytesMoved, ObjectDone, PartDone
