@@ -189,7 +189,10 @@ class AwsDataPlane(DataPlane):
         body = None
         with anyio.CancelScope() as patience:
             if length:
-                body = _Body(source, offset, length, self._threads, patience, self._timeouts.stall)
+                watched = operation == "put_object"  # parts are looked at before Complete
+                body = _Body(
+                    source, offset, length, self._threads, patience, self._timeouts.stall, watched
+                )
                 asked["Body"] = body
             try:
                 answer = await self._calls.call(operation, url, asked)
@@ -258,6 +261,9 @@ class _Body:
     Attributes:
         left: Bytes that were not asked for yet.
         error: Why the source could not be read.
+
+    Args:
+        watched: End only if the source is what it was: S3 stores nothing of a body that does not.
     """
 
     def __init__(
@@ -268,7 +274,9 @@ class _Body:
         threads: ThreadDoor,
         patience: anyio.CancelScope,
         stall: float,
+        watched: bool,
     ) -> None:
+        self._watched = watched
         self.left = length
         self.error: EngineError | None = None
         self._source = source
@@ -289,7 +297,8 @@ class _Body:
             else:
                 piece = memoryview(bytearray(size))
                 try:
-                    await self._threads.run(self._source.read_into, start, piece)
+                    watched = self._watched and size == self.left
+                    await self._threads.run(_read, self._source, start, piece, watched)
                 except EngineError as error:
                     self.error = error
                     raise
@@ -310,6 +319,13 @@ class _Body:
 def _head(answer: Any) -> tuple[int, Mapping[str, str]]:
     metadata = answer["ResponseMetadata"]
     return int(metadata["HTTPStatusCode"]), metadata["HTTPHeaders"]
+
+
+def _read(source: ByteSource, offset: int, view: memoryview, watched: bool) -> None:
+    """In a thread: a span of the source; ``watched``: as it was when it was opened."""
+    source.read_into(offset, view)
+    if watched:
+        source.check_unchanged()
 
 
 def _sum(source: ByteSource, offset: int, length: int, algorithm: ChecksumAlgorithm) -> int:

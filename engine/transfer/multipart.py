@@ -25,6 +25,7 @@ from engine.errors import (
     EngineError,
     NotConnected,
     NotFound,
+    S3Error,
     TransferError,
 )
 from engine.events import UploadLeft
@@ -117,6 +118,12 @@ async def complete_upload(
             if isinstance(error, NotFound) and error.s3_code == "NoSuchUpload" and tries > 1:
                 # The answer to an earlier try was lost, and that try had worked.
                 return await _look_for(url, sums, receipts, error, context)
+            if isinstance(error, S3Error) and error.s3_code == "BadDigest":
+                # Each part was accepted with its own, so asking again would not help.
+                raise TransferError(
+                    f"S3 adds the parts of {url} up to another checksum than was sent",
+                    fix="Nothing was stored; upload it again",
+                ) from error
             return await write.settle(error)
 
     try:

@@ -255,6 +255,21 @@ async def test_a_source_that_shrinks_is_named(store: Store) -> None:
     assert (await store.control.list_page(store.url(""), None))[0] == []
 
 
+@pytest.mark.parametrize("summed", [True, False])
+@pytest.mark.parametrize("size", [200 * KiB, 3 * MiB])
+async def test_a_file_that_changed_is_not_stored(
+    gated: Store, tmp_path: Path, size: int, summed: bool
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(size))
+    with FileSource(path) as source:
+        with path.open("ab") as file:
+            file.write(b"more")
+        with pytest.raises(SourceChanged):
+            await gated.data.put_object(gated.url("key"), source, CRC if summed else None)
+    assert (await gated.control.list_page(gated.url(""), None))[0] == []
+
+
 @pytest.mark.parametrize("action", ["PutObject", "GetObject", "HeadObject"])
 async def test_the_lease_hears_of_an_expired_set(gated: Store, action: str) -> None:
     url = await gated.put("key", b"bytes")

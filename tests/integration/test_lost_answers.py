@@ -145,6 +145,17 @@ async def test_documents_that_a_bit_flips_in_are_sent_or_looked_at_again(scene: 
         assert gate.get_object(scene.bucket, key) == DATA
 
 
+async def test_a_refused_sum_of_the_whole_is_final(scene: Scene) -> None:
+    scene.aws.gate.faults.add(
+        kind="status", action="CompleteMultipartUpload", status=400, code="BadDigest", times=None
+    )
+    async with scene.engine(config=PARTS) as s3:
+        with pytest.raises(TransferError, match="up to another checksum"):
+            await s3.upload(DATA, scene.url("key"))
+    assert len(scene.log("CompleteMultipartUpload")) == 1
+    assert scene.aws.gate.open_uploads(scene.bucket) == []
+
+
 async def test_another_object_than_was_sent_is_named(scene: Scene) -> None:
     gate = scene.aws.gate
     gate.sum_habit = "wrong"
