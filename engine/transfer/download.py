@@ -54,10 +54,11 @@ async def download(
         info = await head(url, context)  # a listing has no checksum, and a range neither
         plan = plan_ranges(info.size, context.config)
     check_readable(info, context.options)
+    plan, sizes = await _aligned(info, plan, context)
     if listed is not None and info.size <= SMALL_FILE and not plan.multipart:
         info, verified = await _small(info, target, plan, context)
     else:
-        info, verified = await _into_file(info, target, plan, context)
+        info, verified = await _into_file(info, target, plan, context, sizes)
     seconds = context.clock.monotonic() - started
     context.emit(ObjectDone(url, str(target), "download", info.size, len(plan.parts), seconds))
     return TransferResult(
@@ -133,8 +134,24 @@ async def _small(
     return info, verified
 
 
+async def _aligned(
+    info: ObjectInfo, plan: PartPlan, context: TransferContext
+) -> tuple[PartPlan, tuple[int, ...] | None]:
+    """The ranges, cut at the borders of the stored parts where a composite checksum needs that;
+    and the sizes of these parts, as far as they were asked for."""
+    algorithm = _algorithm_for(info.checksum, context)
+    if not (plan.multipart and verifiable(info, algorithm)) or _full(info.checksum):
+        return plan, None
+    sizes = await part_sizes(info, context)
+    return (plan if sizes is None else plan_ranges_of_parts(sizes, context.config)), sizes
+
+
 async def _into_file(
-    info: ObjectInfo, target: Path, plan: PartPlan, context: TransferContext
+    info: ObjectInfo,
+    target: Path,
+    plan: PartPlan,
+    context: TransferContext,
+    sizes: tuple[int, ...] | None,
 ) -> tuple[ObjectInfo, bool]:
     async with partial_file(target, info.size, context.door) as partial:
 
@@ -142,7 +159,7 @@ async def _into_file(
             return await context.door.run(_sum_file, partial.temporary, algorithm, offset, length)
 
         sink = FileSink(partial.descriptor)
-        info, verified = await _fetch_and_verify(info, sink, plan, context, sum_span)
+        info, verified = await _fetch_and_verify(info, sink, plan, context, sum_span, sizes)
         await publish(partial, context.door, _mtime(info, context))
     return info, verified
 
@@ -153,12 +170,9 @@ async def _fetch_and_verify(
     plan: PartPlan,
     context: TransferContext,
     sum_span: SumSpan,
+    sizes: tuple[int, ...] | None = None,
 ) -> tuple[ObjectInfo, bool]:
-    algorithm, sizes = _algorithm_for(info.checksum, context), None
-    if plan.multipart and verifiable(info, algorithm) and not _full(info.checksum):
-        sizes = await part_sizes(info, context)
-        if sizes is not None:
-            plan = plan_ranges_of_parts(sizes, context.config)
+    algorithm = _algorithm_for(info.checksum, context)
     crcs, info = await _fetch(info, sink, plan, algorithm, context)
     if algorithm is None or not verifiable(info, algorithm):
         return info, False
