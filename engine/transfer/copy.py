@@ -204,7 +204,7 @@ async def _through(
     algorithm = _algorithm_for(info.checksum, context)
     if plan.multipart:
         return await upload_until_no_conflict(
-            lambda number: _parts_through(
+            lambda number: _parts_until_right(
                 info, target, plan, algorithm, _again(context, number), reading
             )
         )
@@ -235,6 +235,25 @@ async def _fetched(
             continue
         return BytesSource(sink.data, str(info.url)), verified
     raise AssertionError("the last fetch returns or raises")
+
+
+async def _parts_until_right(
+    info: ObjectInfo,
+    target: S3Url,
+    plan: PartPlan,
+    algorithm: ChecksumAlgorithm | None,
+    context: TransferContext,
+    reading: TransferContext,
+) -> tuple[PutReceipt, bool]:
+    for attempt in range(1, _MAX_FETCHES):
+        try:
+            return await _parts_through(
+                info, target, plan, algorithm, _again(context, attempt), reading
+            )
+        except ChecksumMismatch:
+            continue
+    last = _again(context, _MAX_FETCHES)
+    return await _parts_through(info, target, plan, algorithm, last, reading)
 
 
 async def _parts_through(

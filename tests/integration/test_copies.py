@@ -182,6 +182,21 @@ async def test_bytes_that_are_not_the_sources_are_told(
     assert scene.aws.gate.open_uploads(scene.bucket) == []
 
 
+@pytest.mark.parametrize("size", [10, 16 * MiB])
+async def test_a_bit_that_flips_on_the_way_through_is_fetched_again(
+    scene: Scene, size: int
+) -> None:
+    data = os.urandom(size)
+    async with scene.engine(config=IN_PARTS) as s3:
+        await s3.upload(data, scene.url("key"))
+        scene.aws.gate.faults.add(kind="flip", action="GetObject", at=5)
+        scene.events.clear()
+        assert (await s3.copy(scene.url("key"), scene.url("copy"), through=True)).verified
+    assert scene.aws.gate.get_object(scene.bucket, "copy") == data
+    assert sum(e.size for e in scene.events if isinstance(e, BytesMoved)) == size
+    assert scene.aws.gate.open_uploads(scene.bucket) == []
+
+
 @pytest.mark.parametrize("size", [10, 5 * MiB, 16 * MiB])
 async def test_two_credentials_that_may_each_do_one_half(scene: Scene, size: int) -> None:
     data = os.urandom(size)
