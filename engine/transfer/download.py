@@ -180,9 +180,8 @@ async def _fetch_and_verify(
         return info, True  # most small objects: nothing to find out
 
     async def fetch_again(part: Part) -> int:
-        crcs, _ = await _fetch(
-            info, sink, replace(plan, parts=(part,)), algorithm, uncounted(context)
-        )
+        one = PartPlan(plan.size, plan.part_size, (part,), plan.multipart)
+        crcs, _ = await _fetch(info, sink, one, algorithm, uncounted(context))
         return crcs[0]
 
     verifier = Verifier(
