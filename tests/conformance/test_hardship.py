@@ -39,10 +39,12 @@ def sends(*pieces: bytes) -> Script:
 RANGE = "Content-Range: bytes 100-199/1000"
 LIES = {
     "the whole object": head(200, 'ETag: "e"', "Content-Length: 1000") + bytes(1000),
-    "another range": head(206, 'ETag: "e"', "Content-Length: 100", RANGE.replace("100-", "0-")),
+    "another range": head(206, 'ETag: "e"', "Content-Length: 100", RANGE.replace("100-", "0-"))
+    + bytes(100),
     "a shorter range": head(206, 'ETag: "e"', "Content-Length: 50", RANGE) + bytes(50),
     "no range": head(206, 'ETag: "e"', "Content-Length: 100") + bytes(100),
-    "a size below it": head(206, 'ETag: "e"', "Content-Length: 100", RANGE[:-4] + "150"),
+    "a size below it": head(206, 'ETag: "e"', "Content-Length: 100", RANGE[:-4] + "150")
+    + bytes(100),
     "no ETag": head(206, "Content-Length: 100", RANGE) + bytes(100),
     "another ETag": head(206, 'ETag: "other"', "Content-Length: 100", RANGE) + bytes(100),
     "no length": head(206, 'ETag: "e"', "Transfer-Encoding: chunked", RANGE) + b"0\r\n\r\n",

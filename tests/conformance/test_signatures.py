@@ -145,7 +145,7 @@ def test_the_wire_signs_every_request_as_botocore_does(
     check_every_request("wire", keys, key, options)
 
 
-@settings(max_examples=10)  # each opens two clients of the SDK
+@settings(max_examples=4)  # each opens two clients of the SDK
 @given(keys=KEYS, key=TEXT, options=OPTIONS)
 @ODD
 def test_the_sdk_signs_what_we_give_it(keys: Credentials, key: str, options: ObjectOptions) -> None:
