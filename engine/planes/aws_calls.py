@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, final
 
+import anyio
+
 from engine._aws.client import AnswerError, AwsClient, check_installed
 from engine.config import Endpoints
 from engine.errors import ConnectionFailed, ProtocolError, S3Error, TransferError
@@ -97,6 +99,7 @@ class AwsCalls:
         parameters: Mapping[str, Any],
         *,
         behind_bare: Mapping[str, Any] | None = None,
+        patience: anyio.CancelScope | None = None,
     ) -> Any:
         """One call; returns botocore's answer.
 
@@ -104,6 +107,7 @@ class AwsCalls:
             operation: botocore's name of it (``put_object``).
             behind_bare: Parameters of the GET that is asked for the code behind an answer
                 without a body; None where answers have one.
+            patience: The scope to send in; its end is that of the connection.
 
         Raises:
             TransferError: By class: what S3 or the network said.
@@ -114,7 +118,10 @@ class AwsCalls:
         client = self._client(region)
         self.requests += 1
         try:
-            answer = await client.call(operation, credentials, Bucket=url.bucket, **parameters)
+            with patience or anyio.CancelScope() as sending:
+                answer = await client.call(operation, credentials, Bucket=url.bucket, **parameters)
+            if sending.cancelled_caught:
+                raise ConnectionFailed("nothing was taken for too long")
         except AnswerError as said:
             error = self._error(words, url, said, said.error_code)
             if not self._follows(url, region, error):

@@ -16,7 +16,7 @@ from typing import Any, final
 import anyio
 
 from engine._aws.client import read_body
-from engine.config import Endpoints
+from engine.config import Endpoints, Timeouts
 from engine.errors import ConnectionFailed, EngineError, ProtocolError
 from engine.events import Emit, silent
 from engine.options import PLAIN, ObjectOptions
@@ -25,6 +25,7 @@ from engine.planes.aws_calls import AwsCalls
 from engine.planes.aws_parameters import checksum_field, parameters
 from engine.planes.regions import BucketRegions
 from engine.protocols import ByteSink, ByteSource, ChecksumAlgorithm, Clock, DataPlane, Lease
+from engine.shield import to_the_end
 from engine.threads import ThreadDoor
 from engine.types import (
     ByteRange,
@@ -187,24 +188,23 @@ class AwsDataPlane(DataPlane):
             asked["ChecksumAlgorithm"] = algorithm.name.upper()
         asked |= {"ContentLength": length, "Body": b""}
         body = None
-        with anyio.CancelScope() as patience:
-            if length:
-                watched = operation == "put_object"  # parts are looked at before Complete
-                body = _Body(
-                    source, offset, length, self._threads, patience, self._timeouts.stall, watched
-                )
-                asked["Body"] = body
-            try:
-                answer = await self._calls.call(operation, url, asked)
-            except ConnectionFailed:
-                if body is not None and body.error is not None:
-                    raise body.error from None  # what aiohttp calls a failure of the connection
-                raise
-        words = operation.replace("_", " ")
-        if patience.cancelled_caught:
-            raise ConnectionFailed(
-                f"{words} of {url}: nothing was taken for {self._timeouts.stall:g} s"
+        if length:
+            watched = operation == "put_object"  # parts are looked at before Complete
+            asked["Body"] = body = _Body(
+                source, offset, length, self._threads, self._timeouts, watched
             )
+        try:
+            answer = await self._calls.call(
+                operation, url, asked, patience=body.patience if body is not None else None
+            )
+        except ConnectionFailed:
+            if body is not None and body.error is not None:
+                raise body.error from None  # what aiohttp calls a failure of the connection
+            raise
+        finally:
+            if body is not None:
+                await to_the_end(body.close())
+        words = operation.replace("_", " ")
         if body is not None and body.left:
             raise ProtocolError(f"{words} of {url} succeeded before all of it was sent")
         _, headers = _head(answer)
@@ -261,6 +261,7 @@ class _Body:
     Attributes:
         left: Bytes that were not asked for yet.
         error: Why the source could not be read.
+        patience: What the request runs in; cancelled where nobody asks for more.
 
     Args:
         watched: End only if the source is what it was: S3 stores nothing of a body that does not.
@@ -272,41 +273,54 @@ class _Body:
         offset: int,
         length: int,
         threads: ThreadDoor,
-        patience: anyio.CancelScope,
-        stall: float,
+        timeouts: Timeouts,
         watched: bool,
     ) -> None:
         self._watched = watched
         self.left = length
         self.error: EngineError | None = None
+        self.patience = anyio.CancelScope()
         self._source = source
         self._offset = offset
         self._length = length
         self._threads = threads
-        self._patience = patience
-        self._stall = stall
+        self._stall = timeouts.stall
+        self._reading = anyio.Lock()
+        self._closed = False
 
     async def __aiter__(self) -> AsyncIterator[memoryview]:
         # aiohttp asks again on a new connection where a kept one was dead.
         self.left = self._length
         while self.left:
-            start = self._offset + self._length - self.left
-            size = min(PIECE, self.left)
-            if self._source.memory is not None:
-                piece = self._source.memory[start : start + size]
-            else:
-                piece = memoryview(bytearray(size))
-                try:
-                    watched = self._watched and size == self.left
-                    await self._threads.run(_read, self._source, start, piece, watched)
-                except EngineError as error:
-                    self.error = error
-                    raise
-            self.left -= size
+            piece = await self._piece()
+            self.left -= len(piece)
             # Only while there is more to send: for the answer there is a limit of its own.
-            self._patience.deadline = anyio.current_time() + self._stall
+            self.patience.deadline = anyio.current_time() + self._stall
             yield piece
-        self._patience.deadline = float("inf")
+        self.patience.deadline = float("inf")
+
+    async def _piece(self) -> memoryview:
+        start = self._offset + self._length - self.left
+        size = min(PIECE, self.left)
+        if self._source.memory is not None:
+            return self._source.memory[start : start + size]
+        piece = memoryview(bytearray(size))
+        async with self._reading:
+            if self._closed:
+                raise anyio.ClosedResourceError
+            try:
+                watched = self._watched and size == self.left
+                await self._threads.run(_read, self._source, start, piece, watched)
+            except EngineError as error:
+                self.error = error
+                raise
+        return piece
+
+    async def close(self) -> None:
+        """Wait until nobody reads the source: aiohttp reads in a task of its own, which may
+        outlive the request, and the source is closed next."""
+        async with self._reading:
+            self._closed = True
 
     def read(self, size: int = -1) -> bytes:
         """botocore takes for a body only what has this and ``seek``; nobody calls them."""

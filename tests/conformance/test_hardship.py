@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import final
 
 import pytest
@@ -146,3 +147,42 @@ async def test_a_cancelled_request_costs_its_connection_only(plane: str) -> None
             await store.data.get_range(url, sink, 0, range=None, etag=None, algorithm=CRC)
             assert bytes(sink.data) == b"bytes"
             assert origin.connections == 2
+
+
+@final
+class Slow(ByteSource):
+    """A disk that takes its time; ``busy`` while it is asked."""
+
+    name = "slow"
+    size = 8 * MiB
+
+    def __init__(self) -> None:
+        self.busy = 0
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        self.busy += 1
+        time.sleep(0.05)
+        self.busy -= 1
+
+    def check_unchanged(self) -> None:
+        """It never changes."""
+
+
+async def test_a_source_is_not_read_any_more_once_its_request_was_cancelled(plane: str) -> None:
+    """Its descriptor is closed next, and the number may soon be another file's."""
+    async with run_origin() as origin:
+        server = Server(f"http://127.0.0.1:{origin.port}", KEYS, "bucket")
+        async with open_store(plane, server) as store:
+            source = Slow()
+            url, part = store.url("key"), UploadId("u")
+            task = asyncio.ensure_future(
+                store.data.upload_part(url, part, 1, source, 0, source.size, None)
+            )
+            while not origin.requests or not source.busy:
+                await asyncio.sleep(0.005)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert source.busy == 0
+            await asyncio.sleep(0.2)
+            assert source.busy == 0
