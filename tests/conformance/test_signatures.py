@@ -7,6 +7,7 @@ the socket, with all that stands in its head, and signed again by botocore.
 from __future__ import annotations
 
 import datetime as dt
+from hashlib import sha256
 from unittest.mock import patch
 
 import anyio
@@ -19,6 +20,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from engine._wire.documents import is_writable
+from engine._wire.sigv4 import Signer, encode_path
 from engine.errors import EngineError
 from engine.options import ObjectOptions
 from engine.transfer.sinks import MemorySink
@@ -188,3 +190,35 @@ def test_radosgw_takes_every_signature(
             await store.control.delete_objects([url])
 
     anyio.run(there_and_back)
+
+
+@given(
+    at=st.datetimes(dt.datetime(1970, 1, 2), dt.datetime(2099, 12, 31)),
+    keys=KEYS,
+    region=st.sampled_from([REGION, "us-east-1", "cn-north-1", "us-gov-west-1"]),
+    key=TEXT,
+    body=st.none() | st.binary(max_size=64),
+    blanks=st.text("a \t", max_size=12),
+)
+def test_at_any_time_in_any_region_with_any_body(
+    at: dt.datetime, keys: Credentials, region: str, key: str, body: bytes | None, blanks: str
+) -> None:
+    """Dates have microseconds here, and a signature has seconds."""
+    when = at.replace(tzinfo=dt.UTC)
+    path = encode_path(f"/bucket/{key}")
+    headers = {"host": "s3.example:9000", "x-amz-meta-a": f"x{blanks}y"}
+    ours = Signer(region).sign_head(
+        keys,
+        "PUT",
+        path,
+        headers,
+        now=when,
+        payload_hash="UNSIGNED-PAYLOAD" if body is None else sha256(body).hexdigest(),
+    )
+    again = AWSRequest("PUT", f"http://s3.example:9000{path}", headers, body or b"")
+    again.context["client_config"] = Config(s3={"payload_signing_enabled": body is not None})
+    boto = BotoCredentials(keys.access_key_id, keys.secret_access_key, keys.session_token)
+    with patch("botocore.auth.get_current_datetime", return_value=when):
+        S3SigV4Auth(boto, "s3", region).add_auth(again)
+    theirs = {name.lower(): value for name, value in again.headers.items()}
+    assert ours == theirs
