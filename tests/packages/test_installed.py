@@ -12,7 +12,9 @@ from tests.cli.conftest import Cli
 from tests.packages.conftest import Built, Job
 from tests.packages.venvs import NoIndex, Venv
 
-pytestmark = [pytest.mark.packages, pytest.mark.slow]
+# Seconds for a test: installations, and a whole suite in one of them, on a busy machine.
+_SECONDS = 1_500
+pytestmark = [pytest.mark.packages, pytest.mark.slow, pytest.mark.timeout(_SECONDS)]
 
 ROOT = Path(__file__).parents[2]
 SDKS = ("aioboto3", "aiobotocore", "boto3", "botocore")
@@ -21,7 +23,7 @@ SUITE = (
     "moto[server]", "pytest", "pytest-asyncio", "pytest-timeout", "pytest-xdist", "hypothesis",
     "trustme",
 )  # fmt: skip
-_SUITE_SECONDS = 300
+_SUITE_SECONDS = 900
 
 
 def has(venv: Venv, *packages: str) -> list[str]:
