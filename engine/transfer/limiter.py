@@ -13,6 +13,7 @@ from engine.config import TransferConfig
 from engine.errors import S3Error
 from engine.protocols import Clock
 from engine.transfer.climber import Climber
+from engine.transfer.load import Load
 from engine.transfer.slots import Slots, SlotStatistics
 from engine.types import KiB, MiB
 
@@ -48,6 +49,7 @@ class _Kind:
         self.climber = Climber(start, cap)
         self.slots = Slots(self.climber.number, memory)
         self.most = self.climber.number
+        self._load = Load()
         self._since = 0.0
         self._work = 0.0
         self._done = 0
@@ -61,9 +63,10 @@ class _Kind:
         seconds = now - self._since
         if seconds < WINDOW_SECONDS or self._done < 2 * self.climber.number:
             return
+        busy = self._load.was_busy(seconds)
         if seconds < 20 * WINDOW_SECONDS:  # else nothing was to be done for a while
-            number = self.climber.window(self._work, seconds, saturated=self._saturated)
-            self._set(number)
+            saturated = self._saturated and not busy
+            self._set(self.climber.window(self._work, seconds, saturated=saturated))
         self._since, self._work, self._done, self._saturated = now, 0.0, 0, False
 
     def shed(self) -> None:

@@ -16,6 +16,7 @@ from engine.errors import S3Error
 from engine.testing.clock import run_virtual
 from engine.transfer.climber import REST, Climber
 from engine.transfer.limiter import MAX_IN_FLIGHT, START_BIG, START_SMALL, Limiter
+from engine.transfer.load import Load, used_by_thread
 from engine.transfer.slots import Slots
 from engine.types import KiB, MiB
 
@@ -206,3 +207,20 @@ def test_a_server_that_asks_for_less_gets_less() -> None:
         assert server.refused < 0.05 * 20_000
 
     run_virtual(main)
+
+
+def test_a_loop_without_rest_is_busy_and_a_virtual_clock_says_nothing() -> None:
+    """Of readings: seconds used, seconds of a real clock."""
+    used = iter([0.0, 0.48, 0.70, 1.20, 1.69])
+    real = iter([0.0, 0.50, 1.00, 1.50, 2.00])
+    load = Load(lambda: next(used), lambda: next(real))
+    assert load.was_busy(0.5)
+    assert not load.was_busy(0.5)
+    assert load.was_busy(0.5)
+    assert not load.was_busy(20.0)
+
+
+def test_what_this_thread_has_used_grows() -> None:
+    before = used_by_thread()
+    sum(range(1_000_000))
+    assert used_by_thread() > before

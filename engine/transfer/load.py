@@ -1,0 +1,49 @@
+"""Load: whether the thread of the loop is the limit. More requests would only wait for it then.
+
+What must not live here: how many there should be (``climber.py``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import final
+
+# Of a window's time. A loop that has so little rest is what the requests wait for.
+BUSY = 0.9
+# How far the two clocks may be apart; under a virtual one the time of a CPU says nothing.
+_SAME_CLOCK = 0.2
+
+
+def used_by_thread() -> float:
+    """Seconds that this thread has run, or has waited for a CPU where the system tells."""
+    try:
+        with open("/proc/thread-self/schedstat", "rb", buffering=0) as file:
+            ran, waited, _ = file.read(100).split()
+        return (int(ran) + int(waited)) / 1e9
+    except (OSError, ValueError):  # not Linux, or not told
+        return time.thread_time()
+
+
+@final
+class Load:
+    """Of the thread that asks.
+
+    Args:
+        used: Seconds that the thread had to do something.
+        real: Seconds of a real clock.
+    """
+
+    def __init__(
+        self, used: Callable[[], float] = used_by_thread, real: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._used, self._real = used, real
+        self._before = used(), real()
+
+    def was_busy(self, seconds: float) -> bool:
+        """Whether the thread hardly rested in the ``seconds`` since it was last asked."""
+        before, since = self._before
+        self._before = used, now = self._used(), self._real()
+        if abs(now - since - seconds) > _SAME_CLOCK * seconds:
+            return False
+        return used - before >= BUSY * (now - since)
