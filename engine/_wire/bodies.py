@@ -151,7 +151,10 @@ class Bodies(Waiting):
             self._target, self._filled = intake.take(), 0
             self._take_pending()
             limit = self._patience or self._timeouts.stall
-            await self._wait(self._is_taken_in, limit, "the answer's body")
+            await self._wait(self._is_received, limit, "the answer's body")
+            # Now it is the sink that is waited for; the connection may be gone meanwhile.
+            while intake.error is None and not intake.idle:
+                await self._woken(limit)
             if intake.error is not None:
                 raise intake.error
             return intake.crc
@@ -222,11 +225,9 @@ class Bodies(Waiting):
             self._out.put(self._sending[:size], head)
         self._notify()
 
-    def _is_taken_in(self) -> bool:
+    def _is_received(self) -> bool:
         assert self._intake is not None and self._reader is not None
-        if self._intake.error is not None:
-            return True
-        return self._reader.complete and self._intake.idle
+        return self._intake.error is not None or self._reader.complete
 
     def _hand_over(self, intake: Intake) -> None:
         """The target is full, or the body has ended: on with the next one, if there is one."""

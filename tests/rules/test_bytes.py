@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,28 @@ async def test_rule_22_never_more_than_the_body(wire: Open, target: int) -> None
             assert receipt.crc == CRC.update(BIG)
             assert os.fstat(target).st_size == len(BIG) + 7
             assert s3.origin.connections == asked + 1
+
+
+async def test_rule_22_a_connection_that_ends_behind_the_body_has_given_all_of_it(
+    wire: Open, target: int
+) -> None:
+    """Closed while the last bytes are still on their way to the file."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.send(head_of(len(BIG)).replace(b"ETag", b"Connection: close\r\nETag") + BIG)
+        exchange.writer.close()
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(5):
+                await exchange.writer.wait_closed()
+        exchange.close = True
+
+    async with wire() as s3:
+        s3.origin.script.extend([script] * 3)
+        for _ in range(3):
+            os.ftruncate(target, 0)
+            await s3.plane.get_range(URL, FileSink(target), 0, range=None, etag=None, algorithm=CRC)
+            assert os.pread(target, len(BIG) + 1, 0) == BIG
+        assert s3.idle() == 0
 
 
 async def test_rule_22_ranges_land_where_they_belong(wire: Open, target: int) -> None:
