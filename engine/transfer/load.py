@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable
 from typing import final
 
-# Of a window's time. A loop that has so little rest is what the requests wait for.
-BUSY = 0.9
+# Of a window's time. More requests could bring a loop that is so busy a quarter more at best; and
+# what it waits for the interpreter lock is not counted.
+BUSY = 0.8
 # How far the two clocks may be apart; under a virtual one the time of a CPU says nothing.
 _SAME_CLOCK = 0.2
 
