@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -99,9 +100,14 @@ class MotoFailed(EngineError):
 
 
 class MotoProcess:
-    """A moto server on a free port of 127.0.0.1. A context manager."""
+    """A moto server on a free port of 127.0.0.1. A context manager.
 
-    def __init__(self) -> None:
+    Args:
+        environ: Variables for it besides those of this process, which are left as they are.
+    """
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        self._environ = environ or {}
         self.port = 0
         self.start_seconds = 0.0
         self._process: subprocess.Popen[bytes] | None = None
@@ -140,6 +146,7 @@ class MotoProcess:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                env={**os.environ, **self._environ},
                 process_group=0,
             )
         try:

@@ -66,15 +66,13 @@ def server_of(aws: AwsDouble, bucket: str, ca_bundle: str | None = None) -> Serv
 @contextmanager
 def moto_in_auth_mode() -> Iterator[Server]:
     """moto that checks signatures and policies, after the three calls that make its one user."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("INITIAL_NO_AUTH_ACTION_COUNT", "3")
-        with MotoProcess() as process:
-            endpoint = f"http://127.0.0.1:{process.port}"
-            admin = Admin(endpoint, Credentials("AKIAINTEROPADMIN0000", "not checked yet"))
-            user = admin.add_moto_user("conformance", ["s3:*"])
-            with pytest.raises(Refused, match="403"):
-                admin.add_bucket("second")  # this key was never one: from here on moto checks
-            yield Server(endpoint, user, says_sum_at_complete=False)
+    with MotoProcess({"INITIAL_NO_AUTH_ACTION_COUNT": "3"}) as process:
+        endpoint = f"http://127.0.0.1:{process.port}"
+        admin = Admin(endpoint, Credentials("AKIAINTEROPADMIN0000", "not checked yet"))
+        user = admin.add_moto_user("conformance", ["s3:*"])
+        with pytest.raises(Refused, match="403"):
+            admin.add_bucket("second")  # this key was never one: from here on moto checks
+        yield Server(endpoint, user, says_sum_at_complete=False)
 
 
 def radosgw_server(radosgw: Radosgw, *, tls: bool) -> Server:

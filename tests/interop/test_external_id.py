@@ -68,10 +68,8 @@ def make_scene(endpoint: str) -> MotoScene:
 
 @pytest.fixture(scope="module")
 def moto() -> Iterator[MotoScene]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("INITIAL_NO_AUTH_ACTION_COUNT", str(CALLS))
-        with MotoProcess() as process:
-            yield make_scene(f"http://127.0.0.1:{process.port}")
+    with MotoProcess({"INITIAL_NO_AUTH_ACTION_COUNT": str(CALLS)}) as process:
+        yield make_scene(f"http://127.0.0.1:{process.port}")
 
 
 async def test_case_3_the_right_external_id(moto: MotoScene, tmp_path: Path) -> None:
