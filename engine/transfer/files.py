@@ -183,7 +183,7 @@ def _reserve(descriptor: int, size: int) -> None:
     In memory taking it would fill it with zeros, a quarter of a second a GiB in which nothing is
     fetched (measured); there it is only looked whether there is room.
     """
-    if _in_memory(os.fstat(descriptor).st_dev):
+    if in_memory(os.fstat(descriptor).st_dev):
         room = os.fstatvfs(descriptor)
         if size > room.f_bavail * room.f_frsize:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -198,7 +198,7 @@ def _reserve(descriptor: int, size: int) -> None:
 
 
 @lru_cache(maxsize=64)
-def _in_memory(device: int) -> bool:
+def in_memory(device: int) -> bool:
     """Whether the file system is tmpfs, as Linux tells (proc_pid_mountinfo(5)). Another one may
     get the same number later; then its files are reserved less or more eagerly, no more."""
     if os.major(device):

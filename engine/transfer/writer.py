@@ -2,7 +2,10 @@
 
 What lives here: who is written with whom. A trip to a thread costs as much as the system calls of
 a small file, and a folder is made durable for all of its files at once; so files that come while
-others are being written go together. What must not: what a target may be (``files.py``).
+others are being written go together. In memory (tmpfs) no call waits for anything and nothing can
+be made durable: there a file is written where it is asked for, since two threads that pass the
+interpreter's lock to and fro take half as much again. What must not: what a target may be
+(``files.py``).
 
 Rules of this file
 - When ``write`` returns, the file is durable: its bytes, its name, and the folder of the name.
@@ -32,6 +35,7 @@ from engine.transfer.files import (
     PREFIX,
     SUFFIX,
     check_target,
+    in_memory,
     local_error,
     make_folder,
     sync_folder,
@@ -43,12 +47,24 @@ MAX_GROUP = 32
 TRIPS, TRIPS_OF_SLOW_DISKS = 2, 8
 # Of one file; what takes longer waits for a disk. Seconds.
 SLOW_FILE = 0.001
+# Folders of which it is remembered where they are.
+MAX_FOLDERS = 1024
 
 
 class _Write:
     """One file, and who waits for it."""
 
-    __slots__ = ("data", "descriptor", "done", "error", "mtime_ns", "target", "temporary", "waiter")
+    __slots__ = (
+        "data",
+        "descriptor",
+        "done",
+        "durable",
+        "error",
+        "mtime_ns",
+        "target",
+        "temporary",
+        "waiter",
+    )
 
     def __init__(self, target: Path, data: bytes | bytearray, mtime_ns: int | None) -> None:
         self.target = target
@@ -57,6 +73,7 @@ class _Write:
         self.temporary = ""
         self.descriptor = -1
         self.done = False
+        self.durable = True
         self.error: Exception | None = None
         self.waiter: asyncio.Future[None] | None = None
 
@@ -77,6 +94,7 @@ class FileWriter:
         self._pending: deque[_Write] = deque()
         self._trips = 0
         self._most = TRIPS
+        self._in_memory: dict[str, bool] = {}
 
     async def write(
         self, target: Path, data: bytes | bytearray, mtime_ns: int | None = None
@@ -91,6 +109,31 @@ class FileWriter:
             TransferError: The disk is full, or says no.
         """
         write = _Write(target, data, mtime_ns)
+        if self._is_in_memory(target):
+            _write_all([write])
+        else:
+            await self._write_in_turn(write)
+        if isinstance(write.error, OSError):
+            raise local_error(target, write.error) from None
+        if isinstance(write.error, ValueError):
+            raise UsageError(f"cannot write {str(target)!r}: {write.error}") from None
+        if write.error is not None:
+            raise write.error
+
+    def _is_in_memory(self, target: Path) -> bool:
+        folder = os.path.dirname(target)
+        known = self._in_memory.get(folder)
+        if known is None:
+            try:
+                known = in_memory(os.stat(folder or ".").st_dev)
+            except (OSError, ValueError):
+                return False  # it is made, or found to be impossible, in a thread
+            while len(self._in_memory) >= MAX_FOLDERS:
+                del self._in_memory[next(iter(self._in_memory))]
+            self._in_memory[folder] = known
+        return known
+
+    async def _write_in_turn(self, write: _Write) -> None:
         self._pending.append(write)
         try:
             while not write.done:
@@ -101,12 +144,6 @@ class FileWriter:
         except BaseException:
             self._forget(write)
             raise
-        if isinstance(write.error, OSError):
-            raise local_error(target, write.error) from None
-        if isinstance(write.error, ValueError):
-            raise UsageError(f"cannot write {str(target)!r}: {write.error}") from None
-        if write.error is not None:
-            raise write.error
 
     async def _lead(self) -> None:
         """Write what is there in one trip, then wake those it was written for, and who leads."""
@@ -157,8 +194,8 @@ class FileWriter:
 
 
 def _write_all(group: list[_Write]) -> None:
-    """In a thread. All are written before the first is made durable: the disk then takes them
-    together."""
+    """All are written before the first is made durable: the disk then takes them together. In a
+    thread, but for what is in memory."""
     for write in group:
         _try(_begin, write)
     for write in group:
@@ -166,7 +203,7 @@ def _write_all(group: list[_Write]) -> None:
             _try(_finish, write)
     folders: dict[str, OSError | None] = {}
     for write in group:
-        if write.error is not None:
+        if write.error is not None or not write.durable:
             continue
         folder = os.path.dirname(write.temporary)
         if folder not in folders:
@@ -208,7 +245,10 @@ def _begin(write: _Write) -> None:
 def _finish(write: _Write) -> None:
     if write.mtime_ns is not None:
         os.utime(write.descriptor, ns=(time.time_ns(), write.mtime_ns))
-    os.fsync(write.descriptor)
+    # Asked of the file itself: a folder may have become a disk since it was looked at.
+    write.durable = not in_memory(os.fstat(write.descriptor).st_dev)
+    if write.durable:
+        os.fsync(write.descriptor)
     os.replace(write.temporary, write.target)
     descriptor, write.descriptor = write.descriptor, -1
     os.close(descriptor)

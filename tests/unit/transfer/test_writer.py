@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -12,24 +14,40 @@ import pytest
 from engine.errors import TransferError, UsageError
 from engine.threads import ThreadDoor
 from engine.transfer import writer as writer_room
+from engine.transfer.files import in_memory
 from engine.transfer.writer import FileWriter
 
+_SHARED_MEMORY = Path("/dev/shm")
 
-async def test_files_that_come_together_are_all_written(tmp_path: Path) -> None:
+
+@pytest.fixture(params=["disk", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A folder where calls may wait, and one where they never do."""
+    if request.param == "disk":
+        yield tmp_path
+        return
+    if not _SHARED_MEMORY.is_dir() or not in_memory(_SHARED_MEMORY.stat().st_dev):
+        pytest.skip("no file system in memory here")
+    with tempfile.TemporaryDirectory(dir=_SHARED_MEMORY) as name:
+        yield Path(name)
+
+
+async def test_files_that_come_together_are_all_written(folder: Path) -> None:
     writer = FileWriter(ThreadDoor())
     async with anyio.create_task_group() as tasks:
         for number in range(200):
-            target = tmp_path / f"d{number % 3}" / f"{number}"
+            target = folder / f"d{number % 3}" / f"{number}"
             tasks.start_soon(writer.write, target, str(number).encode() * number, number * 10**9)
     for number in range(200):
-        written = tmp_path / f"d{number % 3}" / f"{number}"
+        written = folder / f"d{number % 3}" / f"{number}"
         assert written.read_bytes() == str(number).encode() * number
         assert written.stat().st_mtime == number
-    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 200
+    assert len([path for path in folder.rglob("*") if path.is_file()]) == 200
     assert repr(writer) == "<FileWriter trips=0 pending=0>"
 
 
-async def test_a_file_that_cannot_be_written_fails_alone(tmp_path: Path) -> None:
+async def test_a_file_that_cannot_be_written_fails_alone(folder: Path) -> None:
+    tmp_path = folder
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_bytes(b"old")
     (tmp_path / "link").symlink_to("file")
@@ -49,6 +67,18 @@ async def test_a_file_that_cannot_be_written_fails_alone(tmp_path: Path) -> None
     assert all((tmp_path / f"good{n}").read_bytes() == b"new" for n in range(20))
     assert (tmp_path / "file").read_bytes() == b"old"
     assert not list(tmp_path.glob(".s3engine*"))
+
+
+async def test_in_memory_no_thread_is_asked(folder: Path) -> None:
+    door = ThreadDoor()
+    door.close()
+    writer = FileWriter(door)
+    if in_memory(folder.stat().st_dev):
+        await writer.write(folder / "file", b"bytes", None)
+        assert (folder / "file").read_bytes() == b"bytes"
+    else:
+        with pytest.raises(RuntimeError, match="closed"):
+            await writer.write(folder / "file", b"bytes", None)
 
 
 async def test_who_is_cancelled_leaves_no_half_and_holds_up_nobody(
