@@ -16,7 +16,7 @@ Rules of this file
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
 
@@ -37,7 +37,15 @@ from engine.transfer.sources import BytesSource
 from engine.transfer.streams import send_body
 from engine.transfer.upload import put_whole
 from engine.transfer.workers import run_parts
-from engine.types import Checksum, ObjectInfo, PartReceipt, PutReceipt, S3Url, TransferResult
+from engine.types import (
+    Checksum,
+    ObjectInfo,
+    PartReceipt,
+    PutReceipt,
+    S3Url,
+    TransferResult,
+    UploadId,
+)
 
 # A checksum that does not fit is fetched once more: the fault may have been on the way.
 _MAX_FETCHES = 2
@@ -168,9 +176,22 @@ async def _copy_in_parts(
         context.emit(BytesMoved(target, part.length))
         return receipt
 
+    return await _of_parts(info, target, upload_id, plan, copy_part, algorithm, context)
+
+
+async def _of_parts(
+    info: ObjectInfo,
+    target: S3Url,
+    upload_id: UploadId,
+    plan: PartPlan,
+    make: Callable[[Part], Awaitable[PartReceipt]],
+    algorithm: ChecksumAlgorithm | None,
+    context: TransferContext,
+) -> tuple[PutReceipt, bool]:
+    """The parts, the comparison with the source, then the object; or nothing of it."""
     try:
         await anyio.lowlevel.checkpoint_if_cancelled()
-        receipts = await run_parts(plan.parts, copy_part, context.config.max_parts_in_flight)
+        receipts = await run_parts(plan.parts, make, context.config.max_parts_in_flight)
         if any(receipt.crc is None for receipt in receipts):
             algorithm = None  # a store that sums no copied parts: nothing to combine
         verified = _compare(info, target, _whole(receipts, algorithm), "the copy was not made")
@@ -275,15 +296,7 @@ async def _parts_through(
         finally:
             context.limiter.streams.release(weight)
 
-    try:
-        await anyio.lowlevel.checkpoint_if_cancelled()
-        receipts = await run_parts(plan.parts, move, context.config.max_parts_in_flight)
-        verified = _compare(info, target, _whole(receipts, algorithm), "the copy was not made")
-        receipt = await complete_upload(target, upload_id, receipts, plan.size, algorithm, context)
-        return receipt, verified
-    except BaseException as error:
-        await abort_upload(target, upload_id, error, context)
-        raise
+    return await _of_parts(info, target, upload_id, plan, move, algorithm, context)
 
 
 # Conditions.
