@@ -14,7 +14,7 @@ from engine.errors import EngineError, UsageError
 from engine.protocols import ChecksumAlgorithm
 from engine.transfer.checksums import chosen
 from engine.transfer.context import TransferContext
-from engine.transfer.files import in_memory, path_under
+from engine.transfer.files import folder_in_memory, path_under
 from engine.transfer.listing import list_objects, list_pages
 from engine.transfer.sources import BytesSource, read_small
 from engine.types import MiB, ObjectInfo, S3Url
@@ -45,8 +45,9 @@ async def items_of(manifest: Manifest, context: TransferContext) -> AsyncIterato
     """All entries, some at a time."""
     for tree in manifest.trees:
         if tree.operation == "upload":
-            at_once = await context.door.run(_is_in_memory, tree.folder)
-            async for items in _read_ahead(_walk_folder(tree), context, at_once=at_once):
+            # In memory no call waits; a thread would take the interpreter's lock from the loop.
+            at_once = await context.door.run(folder_in_memory, tree.folder)
+            async for items in _read_ahead(_walk_folder(tree), context, at_once=bool(at_once)):
                 yield items
         elif tree.source is not None:
             async for entry in _copies(tree, tree.source, context):
@@ -68,14 +69,6 @@ async def _read_ahead(
             yield items
     while items := await context.door.run(_take, entries, algorithm, _READ_FILES):
         yield items
-
-
-def _is_in_memory(folder: Path) -> bool:
-    """There no call waits, and a thread would only take the interpreter's lock from the loop."""
-    try:
-        return in_memory(os.stat(folder).st_dev)
-    except OSError:
-        return False  # the walk will say so
 
 
 def _take(

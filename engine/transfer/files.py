@@ -216,6 +216,14 @@ def in_memory(device: int) -> bool:
     )
 
 
+def folder_in_memory(folder: str | os.PathLike[str]) -> bool | None:
+    """``in_memory`` of a folder; None where it cannot be looked at, as one that is not there."""
+    try:
+        return in_memory(os.stat(folder).st_dev)
+    except (OSError, ValueError):
+        return None
+
+
 def _discard(partial: PartialFile) -> None:
     try:
         os.close(partial.descriptor)

@@ -35,6 +35,7 @@ from engine.transfer.files import (
     PREFIX,
     SUFFIX,
     check_target,
+    folder_in_memory,
     in_memory,
     local_error,
     make_folder,
@@ -124,9 +125,8 @@ class FileWriter:
         folder = os.path.dirname(target)
         known = self._in_memory.get(folder)
         if known is None:
-            try:
-                known = in_memory(os.stat(folder or ".").st_dev)
-            except (OSError, ValueError):
+            known = folder_in_memory(folder or ".")
+            if known is None:
                 return False  # it is made, or found to be impossible, in a thread
             while len(self._in_memory) >= MAX_FOLDERS:
                 del self._in_memory[next(iter(self._in_memory))]
