@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import NoReturn, Protocol
 
 from engine.options import PLAIN, ObjectOptions
+from engine.records import DownloadRecord, KeptRange, UploadRecord
 from engine.types import (
     ByteRange,
     Checksum,
@@ -145,6 +146,9 @@ class ByteSource(Protocol):
     """The bytes themselves, where they are in memory: then nothing is read in a thread."""
     mtime_ns: int | None = None
     """Of the file, where it is one: when it was last modified."""
+    version: str = ""
+    """What tells this source from another, or from itself after a change; empty where nothing does:
+    an upload of it is never taken up again."""
     summed: tuple[str, int] = ("", 0)
     """Name of an algorithm and the sum of all the bytes by it, where somebody has made it."""
 
@@ -327,6 +331,46 @@ class ControlPlane(Protocol):
     ) -> None: ...
     @abstractmethod
     async def aclose(self) -> None: ...
+
+
+class ObjectJournal(Protocol):
+    """What is kept of one object under way, for whoever comes after a crash.
+
+    Attributes:
+        upload, parts: An upload that an earlier process began, and the parts that it knew of.
+        download, ranges: So for a download.
+    """
+
+    upload: UploadRecord | None
+    parts: Mapping[int, PartReceipt]
+    download: DownloadRecord | None
+    ranges: Sequence[KeptRange]
+
+    @abstractmethod
+    async def upload_creating(self) -> None:
+        """An upload is about to be begun, and may exist from now on without an id that we know.
+        On disk when this returns."""
+
+    @abstractmethod
+    async def upload_begun(self, record: UploadRecord) -> None:
+        """On disk when this returns: no part is sent for an upload that no journal names."""
+
+    @abstractmethod
+    async def part_done(self, receipt: PartReceipt) -> None:
+        """S3 has a part. Survives the death of the process, not that of the machine: S3 tells of
+        its parts itself."""
+
+    @abstractmethod
+    async def download_begun(self, record: DownloadRecord) -> None:
+        """As ``upload_begun``; before the temporary file is made."""
+
+    @abstractmethod
+    async def range_done(self, kept: KeptRange) -> None:
+        """As ``part_done``: what is on disk is looked at again before it is taken."""
+
+    @abstractmethod
+    async def ended(self) -> None:
+        """Nothing of the object is open any more: it is whole, or aborted, or removed."""
 
 
 class Executor(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from engine.config import TransferConfig
 from engine.events import BytesMoved, Emit, Event
 from engine.options import PLAIN, ObjectOptions
-from engine.protocols import Clock, ControlPlane, DataPlane, Lease
+from engine.protocols import Clock, ControlPlane, DataPlane, Lease, ObjectJournal
 from engine.retry import Retrier
 from engine.threads import ThreadDoor
 from engine.transfer.limiter import Limiter
@@ -34,7 +34,8 @@ class CopyRules:
 
 @dataclass(frozen=True, slots=True)
 class TransferContext:
-    """Shared by all transfers of one engine and one lease."""
+    """Shared by all transfers of one engine and one lease, but for ``journal``: what is kept of the
+    one object that is moved, where anything is."""
 
     data: DataPlane
     control: ControlPlane
@@ -48,6 +49,7 @@ class TransferContext:
     lease: Lease | None = None
     options: ObjectOptions = PLAIN
     copies: CopyRules = CopyRules()
+    journal: ObjectJournal | None = None
 
 
 def uncounted(context: TransferContext) -> TransferContext:

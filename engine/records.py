@@ -1,0 +1,58 @@
+"""What is kept of an object that is under way, so that another process can go on with it. PURE.
+
+What lives here: values. What must not: where they are kept (``batch.journal``), and what is made of
+them (``transfer``).
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from engine.types import Checksum, UploadId
+
+
+class UploadRecord(Struct, frozen=True, kw_only=True):
+    """An upload in parts that was begun.
+
+    Attributes:
+        size: Of the source, in bytes.
+        version: What the source was when it was opened (``ByteSource.version``); another one is
+            another source, of which no part may be taken.
+        part_size: That of the plan; parts of another plan would not fit together.
+        algorithm: Of the parts' checksums; empty without them.
+    """
+
+    upload_id: UploadId
+    size: int
+    version: str
+    part_size: int
+    algorithm: str = ""
+
+
+class DownloadRecord(Struct, frozen=True, kw_only=True):
+    """A download that was begun.
+
+    Attributes:
+        temporary: Name of the file beside the target that takes the bytes.
+        etag, size, version_id, checksum: Of the object; another ETag is another object, of which
+            no range may be taken.
+        part_size: That of the plan.
+        algorithm: Of the ranges' CRCs; empty without them: then no range can be looked at again,
+            and all are fetched again.
+    """
+
+    temporary: str
+    etag: str
+    size: int
+    part_size: int
+    version_id: str | None = None
+    checksum: Checksum | None = None
+    algorithm: str = ""
+
+
+class KeptRange(Struct, frozen=True, gc=False):
+    """Bytes ``start`` up to ``stop`` that are in the temporary file, and their CRC."""
+
+    start: int
+    stop: int
+    crc: int
