@@ -138,14 +138,15 @@ async def test_a_slow_link_is_no_silent_server(file: Path, either_way: bool) -> 
 
     async def slow(exchange: Exchange) -> None:
         socket = exchange.writer.get_extra_info("socket")
-        socket.setsockopt(SOL_SOCKET, SO_RCVBUF, 32 * KiB)
+        socket.setsockopt(SOL_SOCKET, SO_RCVBUF, 128 * KiB)
         left = int(exchange.request.headers["content-length"])
         while left:
-            left -= len(await exchange.reader.read(min(left, 64 * KiB)))
-            await anyio.sleep(0.03)
+            got = len(await exchange.reader.read(min(left, 64 * KiB)))
+            left -= got
+            await anyio.sleep(0.03 * got / (64 * KiB))  # a read may bring little
         await exchange.answer(200, b"", ETag='"e"')
 
-    # 80 reads take 2.4 s or more. A busy machine may lose half a second between two of them.
+    # 80 times 64 KiB take 2.4 s or more. A busy machine may lose half a second between two of them.
     os.truncate(file, 5 * MiB)
     patient = Timeouts(connect=5.0, first_byte=30.0, stall=0.8)
     async with run_origin() as origin, plane_of(origin, patient) as plane:
