@@ -18,7 +18,9 @@ from engine.types import (
     ByteRange,
     Checksum,
     Credentials,
+    ListedPart,
     ObjectInfo,
+    OpenUpload,
     PartReceipt,
     PutReceipt,
     RangeReceipt,
@@ -284,8 +286,19 @@ class ControlPlane(Protocol):
     @abstractmethod
     async def list_parts(
         self, url: S3Url, upload_id: UploadId, *, options: ObjectOptions = PLAIN
-    ) -> Sequence[int]:
-        """Numbers of the parts that S3 holds; empty once the upload is gone."""
+    ) -> Sequence[ListedPart] | None:
+        """All parts that S3 has of an upload, by their numbers; None once it is gone."""
+
+    @abstractmethod
+    async def list_uploads(
+        self,
+        prefix: S3Url,
+        after: tuple[str, str] | None = None,
+        *,
+        options: ObjectOptions = PLAIN,
+    ) -> tuple[Sequence[OpenUpload], tuple[str, str] | None]:
+        """One page of the open uploads to keys with this prefix, by key and then by age; and the
+        key and upload id that the next page comes after, None behind the last."""
 
     @abstractmethod
     async def copy_object(

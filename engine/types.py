@@ -237,6 +237,36 @@ class StoredPart(Struct, frozen=True, gc=False):
     checksum: Checksum | None = None
 
 
+class ListedPart(Struct, frozen=True, gc=False):
+    """A part that an open upload has. ``size`` is in bytes.
+
+    Attributes:
+        checksum: Of the part's bytes; None where the store keeps none.
+    """
+
+    number: int
+    size: int
+    etag: str
+    checksum: Checksum | None = None
+
+
+class OpenUpload(Struct, frozen=True, gc=False):
+    """An upload in parts that was begun and has not ended.
+
+    Attributes:
+        initiated: When it was begun, by the store's clock; None where it does not say.
+        initiator: Who began it: the ARN of a user or of a session of a role, or another id of the
+            store's own; empty where it does not say.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_MultipartUpload.html
+    """
+
+    url: S3Url
+    upload_id: UploadId
+    initiated: datetime | None = None
+    initiator: str = ""
+
+
 class PutReceipt(Struct, frozen=True, gc=False):
     """S3's acknowledgement of a whole object."""
 

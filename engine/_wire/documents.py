@@ -28,7 +28,8 @@ class Document(NamedTuple):
     Attributes:
         root: Name of the root element.
         values: Texts of the elements below the root, by name; the last of a name wins.
-        rows: The same one level deeper, one for each element of the name that was asked for.
+        rows: The same one level deeper, one for each element of the name that was asked for;
+            texts that are deeper still by both names (``Initiator/ID``).
     """
 
     root: str
@@ -102,6 +103,7 @@ class _Reader:
         self._base = 0 if not below else _MAX_DEPTH
         self._depth = 0
         self._row: dict[str, str] | None = None
+        self._field = ""
         self._text = ""
 
     def start(self, name: str, _attributes: Mapping[str, str]) -> None:
@@ -110,7 +112,9 @@ class _Reader:
         if self._depth > _MAX_DEPTH:
             raise ProtocolError(f"an answer over {_MAX_DEPTH} levels deep")
         self._text = ""
-        if depth == 2 and name == self._row_name:
+        if depth == 3:
+            self._field = name
+        elif depth == 2 and name == self._row_name:
             self._row = {}
             self.rows.append(self._row)
         elif self._depth == 1 or name == self._below:
@@ -122,6 +126,8 @@ class _Reader:
         depth = self._depth - self._base
         if depth == 3 and self._row is not None:
             self._row[name] = self._text
+        elif depth == 4 and self._row is not None:
+            self._row[f"{self._field}/{name}"] = self._text
         elif depth == 2:
             if self._row is None:
                 self.values[name] = self._text

@@ -16,6 +16,7 @@ from engine.planes.aws_parameters import checksum_field, checksum_in, parameters
 from engine.planes.copies import copied_part, copy_headers, part_copy_headers
 from engine.planes.errors import GONE, s3_error
 from engine.planes.regions import BucketRegions
+from engine.planes.uploads import going_on, in_order, open_upload
 from engine.protocols import (
     ChecksumAlgorithm,
     Clock,
@@ -27,7 +28,9 @@ from engine.protocols import (
 from engine.types import (
     ByteRange,
     Checksum,
+    ListedPart,
     ObjectInfo,
+    OpenUpload,
     PartReceipt,
     PutReceipt,
     S3Url,
@@ -177,22 +180,49 @@ class AwsControlPlane(ControlPlane):
 
     async def list_parts(
         self, url: S3Url, upload_id: UploadId, *, options: ObjectOptions = PLAIN
-    ) -> Sequence[int]:
+    ) -> Sequence[ListedPart] | None:
         asked = {"Key": url.key, "UploadId": upload_id, **parameters(options.for_part())}
-        numbers: list[int] = []
+        parts: list[ListedPart] = []
         for _ in range(_MAX_PARTS_PAGES):
             try:
                 answer = await self._calls.call("list_parts", url, asked)
             except S3Error as error:
                 if error.s3_code in GONE:
-                    return ()
+                    return None
                 raise
-            numbers += [int(part["PartNumber"]) for part in answer.get("Parts", ())]
+            parts += [_listed_part(row, url) for row in answer.get("Parts", ())]
             following = answer.get("NextPartNumberMarker")
             if not answer.get("IsTruncated") or following in (None, asked.get("PartNumberMarker")):
-                return numbers
+                return in_order(url, parts)
             asked["PartNumberMarker"] = following
         raise ProtocolError(f"the list of the parts of {url} does not end")
+
+    async def list_uploads(
+        self,
+        prefix: S3Url,
+        after: tuple[str, str] | None = None,
+        *,
+        options: ObjectOptions = PLAIN,
+    ) -> tuple[Sequence[OpenUpload], tuple[str, str] | None]:
+        asked = {"Prefix": prefix.key, **parameters(options.for_bucket())}
+        if after is not None:
+            asked |= {"KeyMarker": after[0], "UploadIdMarker": after[1]}
+        answer = await self._calls.call("list_multipart_uploads", prefix, asked)
+        _said(answer, "Bucket", prefix)
+        page = [
+            open_upload(
+                prefix,
+                row.get("Key", ""),
+                row.get("UploadId", ""),
+                row.get("Initiated"),
+                row.get("Initiator", {}).get("ID", ""),
+            )
+            for row in answer.get("Uploads", ())
+        ]
+        if not answer.get("IsTruncated"):
+            return page, None
+        following = answer.get("NextKeyMarker", ""), answer.get("NextUploadIdMarker", "")
+        return page, going_on(prefix, following, after)
 
     async def copy_object(
         self,
@@ -282,6 +312,16 @@ def _said(answer: Mapping[str, Any], field: str, url: S3Url) -> Any:
     if answer.get(field) in (None, ""):
         raise ProtocolError(f"an answer without {field} for {url}", fix="Check the endpoint")
     return answer[field]
+
+
+def _listed_part(row: Mapping[str, Any], url: S3Url) -> ListedPart:
+    checksum = checksum_in({**row, "ChecksumType": ""})
+    return ListedPart(
+        number=int(row["PartNumber"]),
+        size=int(_said(row, "Size", url)),
+        etag=_said(row, "ETag", url),
+        checksum=checksum if checksum is not None and checksum.full_object else None,
+    )
 
 
 def _named(source: CopySource) -> dict[str, str]:

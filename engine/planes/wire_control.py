@@ -33,6 +33,13 @@ from engine.planes.copies import copy_headers, part_copy_headers
 from engine.planes.errors import GONE, NO_CHECKSUM, s3_error
 from engine.planes.exchange import CHECKSUM_MODE, Answer, Call, Exchanges, version_query
 from engine.planes.lease_rules import is_near_expiry
+from engine.planes.uploads import (
+    in_order,
+    instant_in,
+    listed_part,
+    number_in,
+    open_uploads,
+)
 from engine.planes.wire import WirePlane
 from engine.planes.wire_copies import WireCopies
 from engine.protocols import (
@@ -47,8 +54,10 @@ from engine.threads import ThreadDoor
 from engine.types import (
     ByteRange,
     Checksum,
+    ListedPart,
     MiB,
     ObjectInfo,
+    OpenUpload,
     PartReceipt,
     PutReceipt,
     S3Url,
@@ -236,9 +245,9 @@ class WireControlPlane(ControlPlane):
 
     async def list_parts(
         self, url: S3Url, upload_id: UploadId, *, options: ObjectOptions = PLAIN
-    ) -> Sequence[int]:
+    ) -> Sequence[ListedPart] | None:
         """https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListParts.html"""
-        numbers: list[int] = []
+        parts: list[ListedPart] = []
         marker = "0"
         for _ in range(_MAX_PARTS_PAGES):
             query = [("part-number-marker", marker), ("uploadId", upload_id)]
@@ -248,15 +257,34 @@ class WireControlPlane(ControlPlane):
                 answer = await self._exchanges.small(call, limit=MAX_PARTS_PAGE)
             except S3Error as error:
                 if error.s3_code in GONE:
-                    return ()
+                    return None
                 raise
             document = _read(call, answer, "ListPartsResult", "Part")
-            numbers += [_number(row.get("PartNumber", "")) for row in document.rows]
+            parts += map(listed_part, document.rows)
             following = document.values.get("NextPartNumberMarker", "")
             if document.values.get("IsTruncated") != "true" or following in ("", marker):
-                return numbers
+                return in_order(url, parts)
             marker = following
         raise ProtocolError(f"the list of the parts of {url} does not end")
+
+    async def list_uploads(
+        self,
+        prefix: S3Url,
+        after: tuple[str, str] | None = None,
+        *,
+        options: ObjectOptions = PLAIN,
+    ) -> tuple[Sequence[OpenUpload], tuple[str, str] | None]:
+        """https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListMultipartUploads.html"""
+        query = [("encoding-type", "url"), ("prefix", prefix.key), ("uploads", "")]
+        if after is not None:
+            query += [("key-marker", after[0]), ("upload-id-marker", after[1])]
+        call = self._exchanges.call(
+            "list multipart uploads", S3Url(prefix.bucket), "GET", encode_query(query)
+        )
+        call.signed = options.for_bucket()
+        answer = await self._exchanges.small(call, limit=MAX_LISTING)
+        document = _read(call, answer, "ListMultipartUploadsResult", "Upload")
+        return open_uploads(prefix, document, after)
 
     async def copy_object(
         self,
@@ -383,12 +411,12 @@ def _page(bucket: str, listing: Listing) -> list[ObjectInfo]:
         keys = [unquote_plus(key) if "%" in key or "+" in key else key for key in keys]
     digits = "".join(listing.sizes)
     numbers = digits.isdecimal() and digits.isascii() and "" not in listing.sizes
-    sizes = map(int if numbers else _number, listing.sizes)
+    sizes = map(int if numbers else number_in, listing.sizes)
     modified: list[datetime | None]
     try:
         modified = [*map(datetime.fromisoformat, listing.modified)]
     except ValueError:
-        modified = [*map(_instant, listing.modified)]
+        modified = [*map(instant_in, listing.modified)]
     urls = map(S3Url, repeat(bucket), keys)
     classes = [name or None for name in listing.classes]
     return [
@@ -401,16 +429,3 @@ def _page(bucket: str, listing: Listing) -> list[ObjectInfo]:
 
 def _value_of(part: PartReceipt) -> str:
     return part.checksum.value if part.checksum is not None else ""
-
-
-def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise ProtocolError(f"not a number in an answer of S3: {text[:40]!r}")
-    return int(text)
-
-
-def _instant(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        return None

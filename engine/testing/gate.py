@@ -52,6 +52,7 @@ _HANDLERS: dict[str, _Handler] = {
     "CompleteMultipartUpload": gate_s3_multipart.complete,
     "AbortMultipartUpload": gate_s3_multipart.abort,
     "ListParts": gate_s3_multipart.list_parts,
+    "ListMultipartUploads": gate_s3_multipart.list_uploads,
 }
 
 
@@ -160,6 +161,7 @@ class Gate(Scene):
         self.part_sums = "composite"
         self.refuses_checksums = ""
         self.sum_habit = "asked"
+        self.uploads_of_a_page = 1_000
         self._sts.reset()
         self.log.clear()
 

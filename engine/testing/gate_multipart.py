@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Literal
 from xml.etree import ElementTree
 
@@ -52,12 +53,15 @@ class Upload:
 
     Attributes:
         declared: The algorithm that Create named, or None.
+        initiated, initiator: When it was begun, by the gate's clock, and the ARN of who did.
     """
 
     bucket: str
     key: str
     declared: str | None
     kind: str
+    initiated: datetime | None = None
+    initiator: str = ""
     parts: dict[int, Part] = field(default_factory=dict)
 
     @property
@@ -189,6 +193,15 @@ class Uploads:
         if upload is None or (upload.bucket, upload.key) != (bucket, key):
             raise AwsError("NoSuchUpload", UploadId=upload_id)
         return upload
+
+    def of_bucket(self, bucket: str, prefix: str) -> list[tuple[str, str, Upload]]:
+        """Key, id and upload of those that are open, by key and then by age."""
+        found = [
+            (upload.key, upload_id, upload)
+            for upload_id, upload in self._open.items()
+            if upload.bucket == bucket and upload.key.startswith(prefix)
+        ]
+        return sorted(found, key=lambda row: row[0].encode())  # stable: the oldest first
 
     def remove(self, upload_id: str) -> None:
         """It was completed or aborted."""

@@ -44,6 +44,7 @@ class Store:
         expired_as: Error code for a session that has ended; empty for a bare 400.
         part_sums: Whether a part of a finished object is answered with its own checksum.
         sum_habit: How what was sent in parts is summed.
+        uploads_of_a_page: The most that one answer of ListMultipartUploads has.
         refuses_checksums: Error code for a request that speaks of checksums; empty for none.
     """
 
@@ -60,6 +61,7 @@ class Store:
     part_sums: PartSums = "composite"
     refuses_checksums: str = ""
     sum_habit: SumHabit = "asked"
+    uploads_of_a_page: int = 1_000
 
     def remember(self, bucket: str, key: str, stored: checksum.StoredChecksum) -> None:
         """Keep the checksum of an object that was just written."""

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import datetime
+from urllib.parse import quote_plus
 from xml.sax.saxutils import escape
+
+from multidict import CIMultiDict
 
 from engine.testing import gate_checksum as checksum
 from engine.testing.gate_answer import Answer
@@ -35,6 +39,8 @@ async def create(exchange: Exchange, store: Store) -> Answer:
     found = _UPLOAD_ID.search(_data(answer))
     if answer.status == 200 and found is not None:
         exchange.new_upload_id = found[1].decode()
+        assert exchange.record is not None
+        upload.initiated, upload.initiator = store.now(), exchange.record.principal.arn
         store.uploads.add(exchange.new_upload_id, upload)
         answer.headers["x-amz-checksum-algorithm"] = upload.algorithm.upper()
         answer.headers["x-amz-checksum-type"] = upload.kind
@@ -136,6 +142,51 @@ async def list_parts(exchange: Exchange, store: Store) -> Answer:
     )
     answer.body = text.replace("</ListPartsResult>", kinds).encode()
     return answer
+
+
+async def list_uploads(exchange: Exchange, store: Store) -> Answer:
+    """ListMultipartUploads: moto's has no pages, and knows neither the time nor who it was."""
+    if (await store.forward(exchange)).status == 404:
+        raise AwsError("NoSuchBucket")
+    params = exchange.params
+    after, after_id = params.get("key-marker", ""), params.get("upload-id-marker", "")
+    rows = store.uploads.of_bucket(exchange.bucket, params.get("prefix", ""))
+    if after_id:
+        ids = [upload_id for key, upload_id, _ in rows if key == after]
+        done = set(ids[: ids.index(after_id) + 1] if after_id in ids else ids)
+        rows = [row for row in rows if row[1] not in done and row[0].encode() >= after.encode()]
+    elif after:
+        rows = [row for row in rows if row[0].encode() > after.encode()]
+    most = min(int(params.get("max-uploads", "1000") or 1000), store.uploads_of_a_page)
+    encoded = params.get("encoding-type") == "url"
+
+    def text(key: str) -> str:
+        return escape(quote_plus(key) if encoded else key)
+
+    page, more = rows[:most], len(rows) > most
+    fields = [f"<Bucket>{escape(exchange.bucket)}</Bucket>", f"<MaxUploads>{most}</MaxUploads>"]
+    if encoded:
+        fields.append("<EncodingType>url</EncodingType>")
+    if more:
+        fields.append(f"<NextKeyMarker>{text(page[-1][0])}</NextKeyMarker>")
+        fields.append(f"<NextUploadIdMarker>{escape(page[-1][1])}</NextUploadIdMarker>")
+    fields.append(f"<IsTruncated>{str(more).lower()}</IsTruncated>")
+    for key, upload_id, upload in page:
+        who = f"<ID>{escape(upload.initiator)}</ID><DisplayName>etl</DisplayName>"
+        assert upload.initiated is not None
+        fields.append(
+            f"<Upload><Key>{text(key)}</Key><UploadId>{escape(upload_id)}</UploadId>"
+            f"<Initiator>{who}</Initiator><Owner><ID>owner</ID></Owner>"
+            f"<StorageClass>STANDARD</StorageClass><Initiated>{_instant(upload.initiated)}"
+            "</Initiated></Upload>"
+        )
+    root = "ListMultipartUploadsResult"
+    body = f'<{root} xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{"".join(fields)}</{root}>'
+    return Answer(200, CIMultiDict({"Content-Type": "application/xml"}), body.encode())
+
+
+def _instant(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H:%M:%S}.000Z"
 
 
 def _upload(exchange: Exchange, store: Store) -> Upload:

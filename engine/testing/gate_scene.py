@@ -312,6 +312,15 @@ class Scene:
     def sum_habit(self, habit: SumHabit) -> None:
         self._store.sum_habit = habit
 
+    @property
+    def uploads_of_a_page(self) -> int:
+        """The most open uploads that one answer of ListMultipartUploads has; 1,000 at S3."""
+        return self._store.uploads_of_a_page
+
+    @uploads_of_a_page.setter
+    def uploads_of_a_page(self, most: int) -> None:
+        self._store.uploads_of_a_page = most
+
     # -- STS -----------------------------------------------------------------------------------
 
     def deny_sts(self, error_code: str | None) -> None:

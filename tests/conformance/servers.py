@@ -31,6 +31,8 @@ class Server:
         says_sum_at_complete: Its answer to CompleteMultipartUpload has the checksum.
         empty_complete: Its answer to CompleteMultipartUpload has an empty ETag.
         retags: A copy can have other tags than its source.
+        lists_sums: ListParts has the checksums of parts.
+        tells_initiated: ListMultipartUploads is in order, and says who began an upload and when.
         ca_bundle: File of the certificate to trust, where it speaks TLS.
     """
 
@@ -41,6 +43,8 @@ class Server:
     says_sum_at_complete: bool = True
     empty_complete: bool = False
     retags: bool = True
+    lists_sums: bool = True
+    tells_initiated: bool = True
     ca_bundle: str | None = None
     region: str = REGION
 
@@ -65,14 +69,18 @@ def server_of(aws: AwsDouble, bucket: str, ca_bundle: str | None = None) -> Serv
 
 @contextmanager
 def moto_in_auth_mode() -> Iterator[Server]:
-    """moto that checks signatures and policies, after the three calls that make its one user."""
+    """moto that checks signatures and policies, after the three calls that make its one user.
+    Its ListParts has no checksums; its ListMultipartUploads has no pages, no order, and one
+    initiator and one time for all."""
     with MotoProcess({"INITIAL_NO_AUTH_ACTION_COUNT": "3"}) as process:
         endpoint = f"http://127.0.0.1:{process.port}"
         admin = Admin(endpoint, Credentials("AKIAINTEROPADMIN0000", "not checked yet"))
         user = admin.add_moto_user("conformance", ["s3:*"])
         with pytest.raises(Refused, match="403"):
             admin.add_bucket("second")  # this key was never one: from here on moto checks
-        yield Server(endpoint, user, says_sum_at_complete=False)
+        yield Server(
+            endpoint, user, says_sum_at_complete=False, lists_sums=False, tells_initiated=False
+        )
 
 
 def radosgw_server(radosgw: Radosgw, *, tls: bool) -> Server:
@@ -86,5 +94,6 @@ def radosgw_server(radosgw: Radosgw, *, tls: bool) -> Server:
         keeps_sums=False,
         empty_complete=True,
         retags=False,
+        lists_sums=False,
         ca_bundle=radosgw.ca_bundle if tls else None,
     )

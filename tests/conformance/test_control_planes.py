@@ -45,7 +45,13 @@ async def test_an_upload_in_parts(store: Store) -> None:
     url, bodies = store.url("big"), (bytes(5 * MiB), b"end")
     upload_id = await store.control.create_multipart_upload(url, CRC)
     receipts = await store.parts(url, upload_id, *bodies)
-    assert list(await store.control.list_parts(url, upload_id)) == [1, 2]
+    told = [CRC.encode(receipt.crc or 0) if store.server.lists_sums else "" for receipt in receipts]
+    listed = await store.control.list_parts(url, upload_id)
+    assert listed is not None
+    assert [(p.number, p.size, p.etag.strip('"')) for p in listed] == [
+        (p.number, p.size, p.etag.strip('"')) for p in receipts
+    ]
+    assert [p.checksum.value if p.checksum else "" for p in listed] == told
     whole = b"".join(bodies)
     receipt = await store.control.complete_multipart_upload(
         url, upload_id, receipts, checksum(whole), len(whole)
@@ -56,7 +62,7 @@ async def test_an_upload_in_parts(store: Store) -> None:
     assert info.etag.strip('"').endswith("-2")
     assert info.checksum == store.sum_of(whole)
     assert receipt.checksum == (info.checksum if store.server.says_sum_at_complete else None)
-    assert list(await store.control.list_parts(url, upload_id)) == []
+    assert await store.control.list_parts(url, upload_id) is None
 
 
 async def test_the_parts_that_an_object_was_written_in(gated: Store) -> None:
@@ -91,10 +97,44 @@ async def test_an_aborted_upload_has_no_parts_and_takes_none(store: Store) -> No
     upload_id = await store.control.create_multipart_upload(url, CRC)
     await store.parts(url, upload_id, b"bytes")
     await store.control.abort_multipart_upload(url, upload_id)
-    assert list(await store.control.list_parts(url, upload_id)) == []
+    assert await store.control.list_parts(url, upload_id) is None
     with pytest.raises(S3Error):  # moto answers 500
         await store.parts(url, upload_id, b"bytes")
     assert (await store.control.list_page(store.url(""), None))[0] == []
+
+
+async def test_open_uploads_are_listed(store: Store) -> None:
+    keys, control = ("k/b", "k/a", "k/a b&<+%", "other"), store.control
+    ids = {key: await control.create_multipart_upload(store.url(key), CRC) for key in keys}
+    found, following = await control.list_uploads(store.url("k/"))
+    assert following is None
+    assert {info.url.key: info.upload_id for info in found} == {
+        key: ids[key] for key in keys if key.startswith("k/")
+    }
+    if store.server.tells_initiated:
+        assert [info.url.key for info in found] == sorted(keys[:3])
+        assert all(info.initiated is not None and info.initiator for info in found)
+    for key, upload_id in ids.items():
+        await control.abort_multipart_upload(store.url(key), upload_id)
+    assert await control.list_uploads(store.url("")) == ([], None)
+    with pytest.raises(NotFound):
+        await control.list_uploads(S3Url("no-such-bucket"))
+
+
+async def test_open_uploads_have_pages(gated: Store) -> None:
+    control, url = gated.control, gated.url("k")
+    ids = [await control.create_multipart_upload(url, CRC) for _ in range(5)]
+    gated.aws.gate.uploads_of_a_page = 2
+    found: list[str] = []
+    page, after = await control.list_uploads(url)
+    while after is not None:
+        found += [info.upload_id for info in page]
+        page, after = await control.list_uploads(url, after)
+    assert [*found, *(info.upload_id for info in page)] == ids
+    (entry, *_) = gated.aws.gate.log.where(action="CreateMultipartUpload")
+    assert page[0].initiator == entry.principal
+    assert page[0].initiated is not None
+    assert abs((page[0].initiated - entry.at).total_seconds()) < 60
 
 
 async def test_a_wrong_sum_is_refused_by_complete(gated: Store) -> None:

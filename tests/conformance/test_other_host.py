@@ -95,6 +95,7 @@ def verbs(store: Store) -> dict[str, Any]:
         "complete": lambda: control.complete_multipart_upload(url, upload_id, [part], None, 5),
         "abort": lambda: control.abort_multipart_upload(url, upload_id),
         "list parts": lambda: control.list_parts(url, upload_id),
+        "list uploads": lambda: control.list_uploads(url),
         "delete": lambda: control.delete_objects([url]),
     }
 

@@ -96,6 +96,7 @@ async def every_verb(store: Store, key: str, options: ObjectOptions) -> None:
         ),
         lambda: control.abort_multipart_upload(url, upload_id),
         lambda: control.list_parts(url, upload_id),
+        lambda: control.list_uploads(url, ("a b/+", "u/p+l=oad")),
         lambda: control.delete_objects([url]),
     ):
         try:

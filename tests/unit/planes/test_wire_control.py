@@ -14,7 +14,7 @@ from engine.errors import ConnectionFailed, NotFound, ProtocolError, RedirectRef
 from engine.planes.wire_control import WireControlPlane
 from engine.threads import ThreadDoor
 from engine.transfer.checksums.crc64nvme import Crc64Nvme
-from engine.types import Checksum, PartReceipt, S3Url, UploadId
+from engine.types import Checksum, ListedPart, PartReceipt, S3Url, UploadId
 from tests.unit.origin import Exchange, Origin, answers, error_xml, run_origin
 from tests.unit.planes.test_wire import SHORT, StaticLease
 
@@ -168,19 +168,79 @@ async def test_complete_is_not_sent_twice_behind_our_back() -> None:
         assert len(origin.requests) == 2
 
 
+def part_row(number: int, more: str = "") -> bytes:
+    return (
+        f"<Part><PartNumber>{number}</PartNumber><Size>{number}</Size><ETag>&quot;e{number}&quot;"
+        f"</ETag>{more}</Part>"
+    ).encode()
+
+
 async def test_parts_are_listed_to_the_last_page() -> None:
     first = (
         b"<ListPartsResult><IsTruncated>true</IsTruncated><NextPartNumberMarker>2"
-        b"</NextPartNumberMarker><Part><PartNumber>1</PartNumber></Part><Part><PartNumber>2"
-        b"</PartNumber></Part></ListPartsResult>"
+        b"</NextPartNumberMarker>" + part_row(1) + part_row(2) + b"</ListPartsResult>"
     )
-    last = b"<ListPartsResult><Part><PartNumber>3</PartNumber></Part></ListPartsResult>"
+    summed = part_row(3, "<ChecksumCRC64NVME>BBB=</ChecksumCRC64NVME>")
+    last = b"<ListPartsResult>" + summed + b"</ListPartsResult>"
     async with run_origin() as origin, control_of(origin) as plane:
         origin.script += [answers(200, first), answers(200, last)]
-        assert list(await plane.list_parts(URL, UPLOAD)) == [1, 2, 3]
+        assert await plane.list_parts(URL, UPLOAD) == [
+            ListedPart(1, 1, '"e1"'), ListedPart(2, 2, '"e2"'), ListedPart(3, 3, '"e3"', SUM),
+        ]  # fmt: skip
         assert "part-number-marker=2" in origin.requests[1].target
         origin.script.append(answers(404, error_xml("NoSuchUpload")))
-        assert list(await plane.list_parts(URL, UPLOAD)) == []
+        assert await plane.list_parts(URL, UPLOAD) is None
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        part_row(2) + part_row(1),
+        part_row(1) + part_row(1),
+        b"<Part><PartNumber>1</PartNumber><ETag>e</ETag></Part>",
+        b"<Part><PartNumber>1</PartNumber><Size>1</Size></Part>",
+        b"<Part><PartNumber>x</PartNumber><Size>1</Size><ETag>e</ETag></Part>",
+    ],
+)
+async def test_a_list_of_parts_that_is_none(rows: bytes) -> None:
+    async with run_origin() as origin, control_of(origin) as plane:
+        origin.script.append(answers(200, b"<ListPartsResult>" + rows + b"</ListPartsResult>"))
+        with pytest.raises(ProtocolError):
+            await plane.list_parts(URL, UPLOAD)
+
+
+MORE = b"<IsTruncated>true</IsTruncated>"
+ROW = b"<Upload><Key>d%2Fa+b</Key><UploadId>u</UploadId></Upload>"
+NEXT = b"<NextKeyMarker>d%2Fa</NextKeyMarker><NextUploadIdMarker>u</NextUploadIdMarker>"
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        ROW.replace(b"d%2F", b"e%2F"),
+        ROW.replace(b"<UploadId>u</UploadId>", b""),
+        ROW.replace(b"<Key>d%2Fa+b</Key>", b""),
+        ROW + MORE,
+        ROW + MORE + NEXT,
+    ],
+    ids=["other", "no id", "no key", "no way on", "a circle"],
+)
+async def test_a_listing_of_uploads_that_is_none(inner: bytes) -> None:
+    root, encoded = b"ListMultipartUploadsResult", b"<EncodingType>url</EncodingType>"
+    async with run_origin() as origin, control_of(origin) as plane:
+        origin.script.append(
+            answers(200, b"<" + root + b">" + encoded + inner + b"</" + root + b">")
+        )
+        with pytest.raises(ProtocolError):
+            await plane.list_uploads(S3Url("bucket", "d/"), ("d/a", "u"))
+        assert "key-marker=d%2Fa" in origin.requests[0].target
+
+
+async def test_html_is_no_listing_of_uploads() -> None:
+    async with run_origin() as origin, control_of(origin) as plane:
+        origin.script.append(answers(200, b"<html><body/></html>"))
+        with pytest.raises(ProtocolError):
+            await plane.list_uploads(S3Url("bucket", "d/"))
 
 
 async def test_keys_are_deleted_by_pages_and_odd_ones_alone() -> None:
