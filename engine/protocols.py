@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import NoReturn, Protocol
 
 from engine.options import PLAIN, ObjectOptions
-from engine.records import DownloadRecord, KeptRange, UploadRecord
+from engine.records import DownloadRecord, KeptRange, UploadIntent, UploadRecord
 from engine.types import (
     ByteRange,
     Checksum,
@@ -351,11 +351,13 @@ class ObjectJournal(Protocol):
 
     Attributes:
         upload, parts: An upload that an earlier process began, and the parts that it knew of.
-        download, ranges: So for a download.
+        intents: Uploads that earlier processes may have begun, without an id that is known.
+        download, ranges: As ``upload`` and ``parts``.
     """
 
     upload: UploadRecord | None
     parts: Mapping[int, PartReceipt]
+    intents: Sequence[UploadIntent]
     download: DownloadRecord | None
     ranges: Sequence[KeptRange]
 
@@ -383,7 +385,8 @@ class ObjectJournal(Protocol):
 
     @abstractmethod
     async def ended(self) -> None:
-        """Nothing of the object is open any more: it is whole, or aborted, or removed."""
+        """Nothing of the object is open any more: it is whole, or aborted, or removed. Kept with
+        the next that is written, so that it goes together with what became of the object."""
 
 
 class Executor(Protocol):

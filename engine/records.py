@@ -6,9 +6,33 @@ them (``transfer``).
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import TYPE_CHECKING
+
 from msgspec import Struct
 
 from engine.types import Checksum, UploadId
+
+if TYPE_CHECKING:
+    from os import stat_result
+
+
+def file_version(status: stat_result) -> str:
+    """What tells one version of a file from another without reading it (``ByteSource.version``)."""
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}"
+
+
+class UploadIntent(Struct, frozen=True, kw_only=True):
+    """An upload in parts that may have been begun, by a process that died before it knew the id.
+
+    Attributes:
+        at: Just before it was asked for, by the clock as servers correct it.
+        session: Run id of that process: a role's session is named ``s3engine-<run id>``, and
+            ListMultipartUploads tells it as the initiator.
+    """
+
+    at: datetime
+    session: str
 
 
 class UploadRecord(Struct, frozen=True, kw_only=True):
