@@ -9,12 +9,13 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from engine import disk
 from engine.batch.manifest import Manifest, ManifestEntry, Tree
 from engine.errors import EngineError, UsageError
 from engine.protocols import ChecksumAlgorithm
 from engine.transfer.checksums import chosen
 from engine.transfer.context import TransferContext
-from engine.transfer.files import folder_in_memory, path_under
+from engine.transfer.files import path_under
 from engine.transfer.listing import list_objects, list_pages
 from engine.transfer.sources import BytesSource, read_small
 from engine.types import MiB, ObjectInfo, S3Url
@@ -46,7 +47,7 @@ async def items_of(manifest: Manifest, context: TransferContext) -> AsyncIterato
     for tree in manifest.trees:
         if tree.operation == "upload":
             # In memory no call waits; a thread would take the interpreter's lock from the loop.
-            at_once = await context.door.run(folder_in_memory, tree.folder)
+            at_once = await context.door.run(disk.folder_in_memory, tree.folder)
             async for items in _read_ahead(_walk_folder(tree), context, at_once=bool(at_once)):
                 yield items
         elif tree.source is not None:

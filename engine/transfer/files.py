@@ -14,11 +14,11 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 import anyio
 
+from engine import disk
 from engine.errors import ObjectExists, TransferError, UnsafeKey, UsageError
 from engine.threads import ThreadDoor
 
@@ -82,7 +82,7 @@ def check_target(target: Path) -> int | None:
         UsageError: ``target`` cannot become a file, or is what must not be replaced.
     """
     try:
-        mode = os.lstat(target).st_mode
+        mode = disk.lstat(target).st_mode
     except (FileNotFoundError, NotADirectoryError):
         return None
     if stat.S_ISDIR(mode) or (stat.S_ISLNK(mode) and target.is_dir()):
@@ -151,19 +151,19 @@ def _open_partial(target: Path, size: int) -> PartialFile:
     mode = check_target(target)
     temporary = target.parent / f"{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
     try:
-        descriptor = os.open(temporary, CREATE, 0o666)
+        descriptor = disk.open(temporary, CREATE, 0o666)
     except (FileNotFoundError, NotADirectoryError):
         # Most folders are there: they are made where they are missed, not looked for each time.
         make_folder(target)
-        descriptor = os.open(temporary, CREATE, 0o666)
+        descriptor = disk.open(temporary, CREATE, 0o666)
     try:
         if mode is not None:
-            os.fchmod(descriptor, mode)  # a file that is replaced keeps its permissions
+            disk.fchmod(descriptor, mode)  # a file that is replaced keeps its permissions
         if size:
             _reserve(descriptor, size)
     except BaseException:
-        os.close(descriptor)
-        os.unlink(temporary)
+        disk.close(descriptor)
+        disk.unlink(temporary)
         raise
     return PartialFile(target, temporary, descriptor)
 
@@ -183,73 +183,46 @@ def _reserve(descriptor: int, size: int) -> None:
     In memory taking it would fill it with zeros, a quarter of a second a GiB in which nothing is
     fetched (measured); there it is only looked whether there is room.
     """
-    if in_memory(os.fstat(descriptor).st_dev):
-        room = os.fstatvfs(descriptor)
+    if disk.in_memory(disk.fstat(descriptor).st_dev):
+        room = disk.fstatvfs(descriptor)
         if size > room.f_bavail * room.f_frsize:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.ftruncate(descriptor, size)
+        disk.ftruncate(descriptor, size)
         return
     try:
-        os.posix_fallocate(descriptor, 0, size)
+        disk.posix_fallocate(descriptor, 0, size)
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
             raise
-        os.ftruncate(descriptor, size)
-
-
-@lru_cache(maxsize=64)
-def in_memory(device: int) -> bool:
-    """Whether the file system is tmpfs, as Linux tells (proc_pid_mountinfo(5)). Another one may
-    get the same number later; then its files are reserved less or more eagerly, no more."""
-    if os.major(device):
-        return False
-    mine = f"{os.major(device)}:{os.minor(device)}"
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
-            lines = [line.split() for line in mounts]
-    except OSError:
-        return False  # not Linux
-    return any(
-        fields[2] == mine and fields[fields.index("-") + 1] == "tmpfs"
-        for fields in lines
-        if len(fields) > 3 and "-" in fields[:-1]
-    )
-
-
-def folder_in_memory(folder: str | os.PathLike[str]) -> bool | None:
-    """``in_memory`` of a folder; None where it cannot be looked at, as one that is not there."""
-    try:
-        return in_memory(os.stat(folder).st_dev)
-    except (OSError, ValueError):
-        return None
+        disk.ftruncate(descriptor, size)
 
 
 def _discard(partial: PartialFile) -> None:
     try:
-        os.close(partial.descriptor)
+        disk.close(partial.descriptor)
     finally:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial.temporary)
+            disk.unlink(partial.temporary)
 
 
 def _publish(partial: PartialFile, mtime_ns: int | None) -> None:
     """In a thread, and in one trip: a trip costs more than the system calls of a small file."""
     if mtime_ns is not None:
-        os.utime(partial.descriptor, ns=(time.time_ns(), mtime_ns))
-    os.fsync(partial.descriptor)
-    os.replace(partial.temporary, partial.target)
+        disk.utime(partial.descriptor, ns=(time.time_ns(), mtime_ns))
+    disk.fsync(partial.descriptor)
+    disk.replace(partial.temporary, partial.target)
     partial.published = True
-    os.close(partial.descriptor)
+    disk.close(partial.descriptor)
     sync_folder(partial.target.parent)
 
 
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = disk.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        disk.fsync(descriptor)
     finally:
-        os.close(descriptor)
+        disk.close(descriptor)
 
 
 def local_error(target: Path, error: OSError) -> TransferError:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import final
 
+from engine import disk
 from engine.protocols import ByteSink
 
 
@@ -23,7 +23,7 @@ class FileSink(ByteSink):
     def write_at(self, offset: int, view: memoryview) -> None:
         done = 0
         while done < len(view):
-            done += os.pwrite(self._descriptor, view[done:], offset + done)
+            done += disk.pwrite(self._descriptor, view[done:], offset + done)
 
 
 @final

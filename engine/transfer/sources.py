@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, final
 
+from engine import disk
 from engine.errors import SourceChanged, TransferError, UsageError
 from engine.protocols import ByteSource, ChecksumAlgorithm
 from engine.threads import ThreadDoor
@@ -42,7 +43,7 @@ class FileSource(ByteSource):
         self.name = str(path)
         self._path = path
         self._descriptor = self.descriptor = open_to_read(path)
-        status = os.fstat(self._descriptor)
+        status = disk.fstat(self._descriptor)
         if not stat.S_ISREG(status.st_mode):
             self.close()
             raise UsageError(f"not a regular file: {path}")
@@ -54,7 +55,7 @@ class FileSource(ByteSource):
         done = 0
         while done < len(view):
             try:
-                got = os.preadv(self._descriptor, [view[done:]], offset + done)
+                got = disk.preadv(self._descriptor, [view[done:]], offset + done)
             except OSError as error:
                 raise TransferError(f"cannot read {self.name}: {error.strerror}") from None
             if got == 0:
@@ -64,17 +65,17 @@ class FileSource(ByteSource):
     def check_unchanged(self) -> None:
         """Compare size, time and inode, of the open file and of what its name leads to now."""
         try:
-            by_name = Fingerprint.of(os.stat(self._path))
+            by_name = Fingerprint.of(disk.stat(self._path))
         except OSError:
             raise self._changed("it is gone") from None
-        if not Fingerprint.of(os.fstat(self._descriptor)) == by_name == self._fingerprint:
+        if not Fingerprint.of(disk.fstat(self._descriptor)) == by_name == self._fingerprint:
             raise self._changed("its size, time or inode is another")
 
     def _changed(self, how: str) -> SourceChanged:
         return changed(self.name, how)
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        disk.close(self._descriptor)
 
     def __enter__(self) -> Self:
         return self
@@ -119,18 +120,18 @@ def read_small(path: Path, algorithm: ChecksumAlgorithm | None = None) -> BytesS
     """
     descriptor = open_to_read(path)
     try:
-        before = os.fstat(descriptor)
+        before = disk.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
             raise UsageError(f"not a regular file: {path}")
         if before.st_size > SMALL_FILE:
             return None
         try:
-            data = os.read(descriptor, before.st_size + 1)
+            data = disk.read(descriptor, before.st_size + 1)
         except OSError as error:
             raise TransferError(f"cannot read {path}: {error.strerror}") from None
-        after = os.fstat(descriptor)
+        after = disk.fstat(descriptor)
     finally:
-        os.close(descriptor)
+        disk.close(descriptor)
     if len(data) != before.st_size or before.st_mtime_ns != after.st_mtime_ns:
         raise changed(str(path), "its size or time became another")
     source = BytesSource(data, str(path))
@@ -144,7 +145,7 @@ def open_to_read(path: Path) -> int:
     """A descriptor. Raises UsageError."""
     try:
         # O_NONBLOCK: opening a fifo must not hang before it is refused.
-        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return disk.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"cannot read {path}: {reason}") from None

@@ -28,6 +28,7 @@ from typing import final
 
 import anyio
 
+from engine import disk
 from engine.errors import UsageError
 from engine.threads import ThreadDoor
 from engine.transfer.files import (
@@ -35,8 +36,6 @@ from engine.transfer.files import (
     PREFIX,
     SUFFIX,
     check_target,
-    folder_in_memory,
-    in_memory,
     local_error,
     make_folder,
     sync_folder,
@@ -125,7 +124,7 @@ class FileWriter:
         folder = os.path.dirname(target)
         known = self._in_memory.get(folder)
         if known is None:
-            known = folder_in_memory(folder or ".")
+            known = disk.folder_in_memory(folder or ".")
             if known is None:
                 return False  # it is made, or found to be impossible, in a thread
             while len(self._in_memory) >= MAX_FOLDERS:
@@ -149,12 +148,12 @@ class FileWriter:
         """Write what is there in one trip, then wake those it was written for, and who leads."""
         group = [self._pending.popleft() for _ in range(min(MAX_GROUP, len(self._pending)))]
         self._trips += 1
-        began = time.monotonic()
+        began = disk.monotonic()
         try:
             await self._door.run(_write_all, group)
         finally:
             self._trips -= 1
-            slow = time.monotonic() - began > SLOW_FILE * len(group)
+            slow = disk.monotonic() - began > SLOW_FILE * len(group)
             self._most = TRIPS_OF_SLOW_DISKS if slow else TRIPS
             for write in reversed(group):
                 if write.done:
@@ -219,10 +218,10 @@ def _try(step: Callable[[_Write], None], write: _Write) -> None:
     except Exception as error:
         write.error = error
         if write.descriptor >= 0:
-            os.close(write.descriptor)
+            disk.close(write.descriptor)
         if write.temporary:
             with contextlib.suppress(OSError):
-                os.unlink(write.temporary)
+                disk.unlink(write.temporary)
 
 
 def _begin(write: _Write) -> None:
@@ -230,28 +229,28 @@ def _begin(write: _Write) -> None:
     folder = os.path.dirname(write.target) or "."
     temporary = f"{folder}/{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
     try:
-        write.descriptor = os.open(temporary, CREATE, 0o666)
+        write.descriptor = disk.open(temporary, CREATE, 0o666)
     except (FileNotFoundError, NotADirectoryError):
         make_folder(write.target)
-        write.descriptor = os.open(temporary, CREATE, 0o666)
+        write.descriptor = disk.open(temporary, CREATE, 0o666)
     write.temporary = temporary
     if mode is not None:
-        os.fchmod(write.descriptor, mode)  # a file that is replaced keeps its permissions
-    done = os.write(write.descriptor, write.data)
+        disk.fchmod(write.descriptor, mode)  # a file that is replaced keeps its permissions
+    done = disk.write(write.descriptor, write.data)
     while done < len(write.data):
-        done += os.write(write.descriptor, memoryview(write.data)[done:])
+        done += disk.write(write.descriptor, memoryview(write.data)[done:])
 
 
 def _finish(write: _Write) -> None:
     if write.mtime_ns is not None:
-        os.utime(write.descriptor, ns=(time.time_ns(), write.mtime_ns))
+        disk.utime(write.descriptor, ns=(time.time_ns(), write.mtime_ns))
     # Asked of the file itself: a folder may have become a disk since it was looked at.
-    write.durable = not in_memory(os.fstat(write.descriptor).st_dev)
+    write.durable = not disk.in_memory(disk.fstat(write.descriptor).st_dev)
     if write.durable:
-        os.fsync(write.descriptor)
-    os.replace(write.temporary, write.target)
+        disk.fsync(write.descriptor)
+    disk.replace(write.temporary, write.target)
     descriptor, write.descriptor = write.descriptor, -1
-    os.close(descriptor)
+    disk.close(descriptor)
 
 
 def _sync(folder: str) -> OSError | None:

@@ -11,10 +11,10 @@ from pathlib import Path
 import anyio
 import pytest
 
+from engine.disk import in_memory
 from engine.errors import TransferError, UsageError
 from engine.threads import ThreadDoor
 from engine.transfer import writer as writer_room
-from engine.transfer.files import in_memory
 from engine.transfer.writer import FileWriter
 
 _SHARED_MEMORY = Path("/dev/shm")
