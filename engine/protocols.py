@@ -225,6 +225,16 @@ class DataPlane(Protocol):
         """
 
     @abstractmethod
+    def round_trip(self) -> float:
+        """Seconds from a request to the first byte of its answer, the least so far; 0 while there
+        was none, or where the plane does not know."""
+
+    @abstractmethod
+    async def open_ahead(self, url: S3Url, connections: int) -> None:
+        """Have so many connections open for requests of ``url`` that will come; returns when they
+        are. A plane that opens its own when it needs them does nothing; none fails."""
+
+    @abstractmethod
     async def aclose(self) -> None: ...
 
 

@@ -72,6 +72,15 @@ class Connector:
         self._context: ssl.SSLContext | None = None
         self._context_lock = anyio.Lock()
 
+    async def prepare(self, origin: Origin) -> None:
+        """Read the certificates, which takes longer than a near server's answer.
+
+        Raises:
+            UsageError: The CA bundle cannot be read.
+        """
+        if origin.secure:
+            await self._tls()
+
     async def open(self, origin: Origin) -> Connection:
         """A fresh connection to ``origin``, directly or through its proxy.
 

@@ -6,6 +6,9 @@ connection was dead. What must not: any other repetition (``engine.retry``), sig
 Reuse: last in, first out, so that a falling load lets the rest grow old and be dropped. S3 closes
 idle connections after 5 to 20 seconds; ours are dropped at 4. That does not remove the race, so
 a reused connection that dies before the first byte of the answer is replaced once, at once.
+
+Ahead: where many requests will follow an answer that is under way, their connections can be opened
+meanwhile: two round trips with TLS. A request takes one that is still being opened, too.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from engine._wire.connection import Connection, EarlyAnswer
 from engine._wire.endpoint import Origin
 from engine._wire.http11 import ResponseHead
 from engine._wire.proxy import PROXY_LOGIN
-from engine.errors import ConnectionFailed, ProtocolError, ProxyRefused
+from engine.errors import ConnectionFailed, EngineError, ProtocolError, ProxyRefused
 from engine.protocols import Clock
 
 IDLE_SECONDS = 4.0
@@ -100,6 +103,10 @@ class _Places:
     def waiting(self) -> int:
         return len(self._queue)
 
+    @property
+    def taken(self) -> int:
+        return self.total - self._free
+
     def take_now(self) -> bool:
         """Whether there was one to take."""
         if self._queue or not self._free:
@@ -157,6 +164,12 @@ class ConnectionPool:
         # Oldest first, over all origins: one order for "last in, first out" and for eviction.
         self._idle: deque[tuple[Origin, Connection]] = deque()
         self._busy: set[Connection] = set()
+        # Of those that are opened ahead: how many, and who waits for one of them.
+        self._coming: dict[Origin, int] = {}
+        self._expecting: dict[Origin, deque[asyncio.Future[Connection | None]]] = {}
+        # Seconds from the beginning of a request to the head of its answer, the least so far;
+        # 0 while there was none.
+        self.round_trip = 0.0
         self._closed = False
         self._opened = self._reused = self._replaced = self._dropped = 0
 
@@ -207,11 +220,13 @@ class ConnectionPool:
             await self._places.take()
         connection: Connection | None = None
         try:
-            connection = self._take(origin) or await self._open(origin)
+            connection = self._take(origin) or await self._expected(origin)
+            if connection is None:
+                connection = await self._open(origin)
             try:
                 head = await self._ask(connection, method, send, patience, into)
             except ConnectionFailed:
-                fresh = connection.exchanges == 1
+                fresh = connection.exchanges == 1 and not connection.idle_since
                 if fresh or connection.answer_started or connection.timed_out or not repeatable:
                     raise
                 self._drop(connection)
@@ -242,6 +257,7 @@ class ConnectionPool:
         patience: float | None,
         into: memoryview | None,
     ) -> ResponseHead:
+        began = self._clock.monotonic()
         connection.begin(method, patience, into)
         try:
             await send(connection)
@@ -253,6 +269,9 @@ class ConnectionPool:
                 ) from None
             return head
         head = await connection.head()
+        took = self._clock.monotonic() - began
+        if took < self.round_trip or not self.round_trip:
+            self.round_trip = took
         if head.status == 407:
             # Of the proxy, whatever was asked of whom behind it.
             raise ProxyRefused(
@@ -277,6 +296,56 @@ class ConnectionPool:
                 return connection
             self._drop(connection)
         return None
+
+    async def open_ahead(self, origin: Origin, number: int) -> None:
+        """Have ``number`` connections open, busy ones included; returns when they are. One that
+        cannot be opened is left to the request that needs it: that says why."""
+
+        async def one() -> None:
+            connection = None
+            try:
+                with suppress(EngineError):
+                    connection = await self._open(origin)
+            finally:
+                self._coming[origin] -= 1
+                self._arrived(origin, connection)
+
+        await self._connector.prepare(origin)
+        async with anyio.create_task_group() as tasks:
+            expected = sum(map(len, self._expecting.values()))  # counted among those at work, too
+            there = self._places.taken - expected + len(self._idle) + sum(self._coming.values())
+            for _ in range(min(number, self._places.total) - there):
+                self._coming[origin] = self._coming.get(origin, 0) + 1
+                tasks.start_soon(one)
+
+    def _arrived(self, origin: Origin, connection: Connection | None) -> None:
+        """One that was opened ahead is there, or will not be: whoever waits for it has it."""
+        waiting = self._expecting.get(origin)
+        while waiting and (connection is not None or len(waiting) > self._coming[origin]):
+            place = waiting.popleft()
+            if not place.done():
+                place.set_result(connection)
+                return
+        if connection is not None:
+            self._give_back(origin, connection)
+
+    async def _expected(self, origin: Origin) -> Connection | None:
+        """One that is being opened ahead and that nobody else waits for, if there is one."""
+        waiting = self._expecting.setdefault(origin, deque())
+        if self._coming.get(origin, 0) <= len(waiting):
+            return None
+        place: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+        waiting.append(place)
+        try:
+            return await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                if (connection := place.result()) is not None:
+                    self._give_back(origin, connection)
+            else:
+                with suppress(ValueError):  # passed over already
+                    waiting.remove(place)
+            raise
 
     async def _open(self, origin: Origin) -> Connection:
         if self._closed:

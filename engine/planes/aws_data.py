@@ -157,6 +157,13 @@ class AwsDataPlane(DataPlane):
         self._bytes_received += length
         return RangeReceipt(range, length, crc if algorithm else None, info)
 
+    def round_trip(self) -> float:
+        """Not known here."""
+        return 0.0
+
+    async def open_ahead(self, url: S3Url, connections: int) -> None:
+        """The SDK opens its own when it needs them."""
+
     async def aclose(self) -> None:
         """Close all connections; requests under way fail."""
         await self._calls.aclose()

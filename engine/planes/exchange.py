@@ -7,7 +7,7 @@ must not: a verb (``wire.py``, ``wire_control.py``), a second try (``engine.retr
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import NamedTuple, NoReturn, final
@@ -132,6 +132,13 @@ class Exchanges:
             call.target = locate(call.url, self.endpoints, self.regions.of(call.url.bucket))
         call.credentials = await self.lease.ready()
         call.ready_at = self._clock.monotonic()
+
+    async def open_ahead(self, url: S3Url, connections: int) -> None:
+        """Connections to where requests of ``url`` go, as far as that is known."""
+        if not self.regions.should_ask(url.bucket):
+            with suppress(EngineError):
+                target = locate(url, self.endpoints, self.regions.of(url.bucket))
+                await self.pool.open_ahead(target.origin, connections)
 
     async def _ask_region(self, bucket: str) -> None:
         """HeadBucket without a signature: every answer to it names the region, a denial too.

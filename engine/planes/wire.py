@@ -223,6 +223,14 @@ class WirePlane(DataPlane):
         self._bytes_received += length
         return RangeReceipt(range, length, crc if algorithm else None, info)
 
+    def round_trip(self) -> float:
+        """Seconds from a request to its answer's head, the least so far; 0 before the first."""
+        return self._pool.round_trip
+
+    async def open_ahead(self, url: S3Url, connections: int) -> None:
+        """Have so many connections open; what fails is left to the requests, which say why."""
+        await self.exchanges.open_ahead(url, connections)
+
     async def aclose(self) -> None:
         """Close all connections; requests under way fail."""
         await self._pool.aclose()

@@ -210,3 +210,45 @@ async def test_closing_fails_what_is_under_way() -> None:
         with pytest.raises(ConnectionFailed, match="closed"):
             await fetch(pool, address)
         assert repr(pool).startswith("<ConnectionPool closed busy=0/512 idle=0")
+
+
+async def test_connections_are_opened_ahead_and_used_whether_they_are_there_yet_or_not() -> None:
+    async with pooled() as (origin, pool, address):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(pool.open_ahead, address, 3)
+            await anyio.sleep(0)
+            for _ in range(4):
+                tasks.start_soon(fetch, pool, address)
+        assert origin.connections == pool.statistics().opened == 4
+        await pool.open_ahead(address, 4)
+        assert origin.connections == 4, "there are so many already"
+        assert 0 < pool.round_trip < 5
+
+
+async def test_what_cannot_be_opened_ahead_is_told_by_the_request() -> None:
+    async with pooled() as (_, pool, _):
+        nobody = Address("http", "127.0.0.1", 1)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(pool.open_ahead, nobody, 2)
+            await anyio.sleep(0)
+            with pytest.raises(ConnectionFailed, match="could not connect"):
+                await fetch(pool, nobody)
+
+
+async def test_one_that_was_waited_for_and_is_not_wanted_any_more_goes_to_the_next() -> None:
+    async with pooled() as (origin, pool, address), anyio.create_task_group() as tasks:
+        tasks.start_soon(pool.open_ahead, address, 1)
+        await anyio.sleep(0)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await fetch(pool, address)
+        assert await fetch(pool, address) == b"abc"
+        assert origin.connections == 1
+
+
+async def test_a_connection_that_died_before_its_first_request_is_replaced() -> None:
+    async with pooled() as (origin, pool, address):
+        await pool.open_ahead(address, 1)
+        origin.script.append(hang_up)
+        assert await fetch(pool, address) == b"abc"
+        assert pool.statistics().replaced == 1
