@@ -11,6 +11,8 @@ from engine.proxies import Proxies
 from engine.types import MiB
 
 DEFAULT_THRESHOLD = 10_485_760
+# What is under way when a run breaks off is sent again when it goes on.
+START_PARTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +25,9 @@ class TransferConfig:
         multipart_download_threshold: Downloads strictly above it are fetched as ranges.
         part_size: Size of a part and of a range; raised in MiB steps where the parts that the
             store allows (10,000) would not hold the object.
-        max_parts_in_flight: Parts of one object under way at once. What a crash can waste is
-            this many parts.
+        max_parts_in_flight: Parts of one object under way at once, and so what a crash can
+            waste. None starts at 10; where the way is long or more moves more it grows, up to
+            64 parts and 512 MiB.
         max_concurrency: Requests under way at once over all objects; None starts at 64 for
             small objects and 16 for big ones.
         max_memory: Bytes of buffers over all objects. Parts of streams of unknown length, which
@@ -37,7 +40,7 @@ class TransferConfig:
     multipart_threshold: int = DEFAULT_THRESHOLD
     multipart_download_threshold: int = DEFAULT_THRESHOLD
     part_size: int = 8 * MiB
-    max_parts_in_flight: int = 10
+    max_parts_in_flight: int | None = None
     max_concurrency: int | None = None
     max_memory: int = 256 * MiB
     checksum: str = "crc64nvme"
@@ -47,8 +50,9 @@ class TransferConfig:
         _at_least("multipart_threshold", self.multipart_threshold, 0)
         _at_least("multipart_download_threshold", self.multipart_download_threshold, 0)
         _at_least("part_size", self.part_size, self.limits.min_part_size)
-        _at_least("max_parts_in_flight", self.max_parts_in_flight, 1)
         _at_least("max_memory", self.max_memory, 16 * MiB)
+        if self.max_parts_in_flight is not None:
+            _at_least("max_parts_in_flight", self.max_parts_in_flight, 1)
         if self.max_concurrency is not None:
             _at_least("max_concurrency", self.max_concurrency, 1)
         if self.part_size > self.limits.max_part_size:
@@ -62,6 +66,11 @@ class TransferConfig:
                 f"{self.limits.max_put_size}, the largest object that one PUT may write "
                 f"({self.limits.name})"
             )
+
+    @property
+    def parts_at_first(self) -> int:
+        """Parts of one object under way at once, before anything is known of the network."""
+        return self.max_parts_in_flight or START_PARTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,7 +245,7 @@ class OpenEngine:
             control=control,
             config=setup.config,
             retrier=Retrier(setup.retry, random=setup.random, emit=setup.emit),
-            limiter=Limiter(setup.config, setup.clock),
+            limiter=Limiter(setup.config, setup.clock, data.round_trip),
             door=self.door,
             writer=FileWriter(self.door),
             clock=setup.clock,

@@ -17,21 +17,23 @@ T = TypeVar("T")
 
 @final
 class Backlog(Generic[T]):
-    """First come, first served.
+    """First come, first served."""
 
-    Args:
-        room: Items that may wait; who feeds waits while there are more.
-    """
-
-    def __init__(self, room: int) -> None:
-        self._room = room
+    def __init__(self) -> None:
+        self._room = 0
         self._items: deque[T] = deque()
         self._takers: deque[asyncio.Future[None]] = deque()
         self._feeder: asyncio.Future[None] | None = None
         self._over = False
 
-    async def put(self, items: Sequence[T]) -> None:
-        """Add items, then wait until there is room for more."""
+    @property
+    def waiting(self) -> int:
+        """Items that nobody has taken."""
+        return len(self._items)
+
+    async def put(self, items: Sequence[T], room: int) -> None:
+        """Add items, then wait until no more than ``room`` of them are left."""
+        self._room = room
         self._items.extend(items)
         for _ in range(min(len(items), len(self._takers))):
             self._wake_one()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 import anyio
 
@@ -15,6 +16,7 @@ from engine.batch.report import Failure, Outcome, Report
 from engine.batch.walk import Item, items_of
 from engine.errors import CredentialsError, EngineError, TransferError
 from engine.events import ObjectFailed, WalkDone
+from engine.transfer.ahead import STEPS_OF_LISTING, Ahead, connections_ahead
 from engine.transfer.context import TransferContext
 from engine.transfer.copy import copy
 from engine.transfer.download import download
@@ -25,6 +27,9 @@ from engine.types import TransferResult
 # Items that wait for a runner: as many as the limiter starts with, so that none is idle while the
 # next files are read. Small files are in memory already, 8 MiB of them at most.
 BACKLOG = 64
+# Of what a listing has found, which holds no bytes: the next page, which takes a round trip at
+# least, is asked for while so many of the last ones still wait.
+LISTED_BACKLOG = 1000
 
 
 async def run_batch(manifest: Manifest, context: TransferContext) -> Report:
@@ -54,11 +59,12 @@ async def move_all(
         UsageError, CredentialsError: As ``run_batch``.
     """
     runners = 0
-    backlog = Backlog[Item](BACKLOG)
+    backlog = Backlog[Item]()
     stopped: list[EngineError] = []
 
     async def runner(scope: anyio.CancelScope) -> None:
         while (item := await backlog.take()) is not None:
+            more_runners(backlog.waiting)
             entry = item.entry
             try:
                 outcome: Outcome = await _move(item, context)
@@ -74,11 +80,12 @@ async def move_all(
             del item  # its bytes are not to live on while the next one is waited for
             await take(outcome)
 
-    async with anyio.create_task_group() as tasks:
+    async with _connections_ahead(manifest, context) as ahead, anyio.create_task_group() as tasks:
 
         def more_runners(items: int) -> None:
             """As many as the limiter finds worth it by now; one for each item at most."""
             nonlocal runners
+            ahead.answered = True
             for _ in range(min(items, context.limiter.max_objects - runners)):
                 runners += 1
                 tasks.start_soon(runner, tasks.cancel_scope)
@@ -91,6 +98,16 @@ async def move_all(
         backlog.close()
     if stopped:
         raise stopped[0]
+
+
+def _connections_ahead(
+    manifest: Manifest, context: TransferContext
+) -> AbstractAsyncContextManager[Ahead]:
+    """Where a listing comes first, what it finds is fetched over connections that are there."""
+    for tree in manifest.trees:
+        if tree.operation == "download":
+            return connections_ahead(tree.prefix, context, steps=STEPS_OF_LISTING)
+    return nullcontext(Ahead())
 
 
 async def _feed(
@@ -107,7 +124,8 @@ async def _feed(
             size += item.entry.size or 0
         objects += len(items)
         more_runners(len(items))
-        await backlog.put(items)
+        holding = any(item.held is not None for item in items)
+        await backlog.put(items, BACKLOG if holding else LISTED_BACKLOG)
     context.emit(WalkDone(objects, size if sized else None))
 
 

@@ -191,7 +191,7 @@ async def _of_parts(
     """The parts, the comparison with the source, then the object; or nothing of it."""
     try:
         await anyio.lowlevel.checkpoint_if_cancelled()
-        receipts = await run_parts(plan.parts, make, context.config.max_parts_in_flight)
+        receipts = await run_parts(plan.parts, make, context.config.parts_at_first)
         if any(receipt.crc is None for receipt in receipts):
             algorithm = None  # a store that sums no copied parts: nothing to combine
         verified = _compare(info, target, _whole(receipts, algorithm), "the copy was not made")

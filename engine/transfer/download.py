@@ -12,6 +12,7 @@ from pathlib import Path
 from engine.errors import ObjectChanged
 from engine.events import BytesMoved, ObjectDone, PartDone
 from engine.protocols import ByteSink, ChecksumAlgorithm
+from engine.transfer.ahead import connections_ahead
 from engine.transfer.checksums import CHECKSUMS, NONE, chosen
 from engine.transfer.context import TransferContext, uncounted
 from engine.transfer.files import partial_file, publish, refuse_existing
@@ -46,14 +47,25 @@ async def download(
     started = context.clock.monotonic()
     if context.options.if_none_match:
         await context.door.run(refuse_existing, target)
-    info = listed or await head(url, context)
+    if listed is not None:
+        return await _download(listed, target, context, started, listed=True)
+    async with connections_ahead(url, context) as ahead:
+        info = await head(url, context)
+        ahead.answered = True
+        return await _download(info, target, context, started, listed=False)
+
+
+async def _download(
+    info: ObjectInfo, target: Path, context: TransferContext, started: float, *, listed: bool
+) -> TransferResult:
+    url = info.url
     plan = plan_ranges(info.size, context.config)
-    if plan.multipart and info.checksum is None and listed is not None:
+    if plan.multipart and info.checksum is None and listed:
         info = await head(url, context)  # a listing has no checksum, and a range neither
         plan = plan_ranges(info.size, context.config)
     check_readable(info, context.options)
     plan, sizes = await _aligned(info, plan, context)
-    if listed is not None and info.size <= SMALL_FILE and not plan.multipart:
+    if listed and info.size <= SMALL_FILE and not plan.multipart:
         info, verified = await _small(info, target, plan, context)
     else:
         info, verified = await _into_file(info, target, plan, context, sizes)
@@ -216,7 +228,12 @@ async def _fetch(
     async def get(part: Part) -> RangeReceipt:
         return await fetch_range(info, sink, part.offset, part, algorithm, context)
 
-    receipts = await run_parts(plan.parts, get, context.config.max_parts_in_flight)
+    receipts = await run_parts(
+        plan.parts,
+        get,
+        context.config.parts_at_first,
+        lambda workers: context.limiter.one_more_part(workers, plan.part_size),
+    )
     return [receipt.crc or 0 for receipt in receipts], info
 
 

@@ -6,6 +6,7 @@ What must not: waiting (``slots.py``), deciding (``climber.py``), a second try.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, final
 
@@ -25,9 +26,14 @@ START_BIG = 16
 MAX_IN_FLIGHT = 512
 # What one request holds at most: four pieces of 256 KiB (``_wire.rings``).
 SLOT_MEMORY = MiB
-# A window is long enough for new connections to be opened and used, and for every slot to have
-# been used twice.
-WINDOW_SECONDS = 0.5
+# A window is long enough to be measured, and for every request that was under way to be followed by
+# another: the first are of connections that were being opened.
+WINDOW_SECONDS = 0.2
+# Parts of one object under way at once, in parts and in bytes: what a crash may waste is what they
+# had moved, half of it on average. Six seconds of a gigabit; so many are under way only where they
+# are worth it.
+MAX_PARTS, MAX_PART_BYTES = 64, 512 * MiB
+IDLE_SECONDS = 10.0
 # A request is work too, or a thousand empty objects would count as none.
 REQUEST_WORK = 32 * KiB
 _ANY_NUMBER = 1 << 30
@@ -45,7 +51,7 @@ class LimiterStatistics(NamedTuple):
 class _Kind:
     """One kind of requests: its slots, and what they did in this window."""
 
-    def __init__(self, start: int, cap: int, memory: int) -> None:
+    def __init__(self, start: int, cap: int, memory: int, round_trip: Callable[[], float]) -> None:
         self.climber = Climber(start, cap)
         self.slots = Slots(self.climber.number, memory)
         self.most = self.climber.number
@@ -54,20 +60,42 @@ class _Kind:
         self._work = 0.0
         self._done = 0
         self._saturated = False
+        self._most_in_flight = 0
+        # How far it is nobody knows while all begin at once: the first answers wait for the
+        # connections of the others, and the least of many is near the truth.
+        self._first = 0
+        self._round_trip: Callable[[], float] | None = round_trip
+
+    def begin(self) -> None:
+        """As soon as it is known how far the server is, the number is set by that."""
+        if self._round_trip is not None and (seconds := self._round_trip()):
+            self._round_trip = None
+            self._set(self.climber.begin(seconds))
+
+    def held_back(self) -> None:
+        """Somebody did not even ask for a slot."""
+        self._saturated = True
 
     def done(self, size: int, now: float) -> None:
         """A request came to its end; at the end of a window the number is looked at."""
+        if self._round_trip is not None:
+            self._first += 1
+            if self._first >= self.climber.number // 2:
+                self.begin()
         self._work += size + REQUEST_WORK
         self._done += 1
+        # The one that is done has given its slot back already.
+        self._most_in_flight = max(self._most_in_flight, self.slots.in_flight + 1)
         self._saturated = self._saturated or self.slots.busy
         seconds = now - self._since
-        if seconds < WINDOW_SECONDS or self._done < 2 * self.climber.number:
+        if seconds < WINDOW_SECONDS or self._done < 2 * self._most_in_flight:
             return
-        busy = self._load.was_busy(seconds)
-        if seconds < 20 * WINDOW_SECONDS:  # else nothing was to be done for a while
-            saturated = self._saturated and not busy
-            self._set(self.climber.window(self._work, seconds, saturated=saturated))
+        load = self._load.share(seconds)
+        if seconds < IDLE_SECONDS:  # else nothing was to be done for a while
+            saturated = self._saturated
+            self._set(self.climber.window(self._work, seconds, saturated=saturated, load=load))
         self._since, self._work, self._done, self._saturated = now, 0.0, 0, False
+        self._most_in_flight = 0
 
     def shed(self) -> None:
         self._set(self.climber.shed())
@@ -111,16 +139,24 @@ class Limiter:
     """Slots for requests of small objects, and for parts and ranges of big ones.
 
     ``max_concurrency`` of the configuration fixes the number; else it climbs.
+
+    Args:
+        round_trip: Says how far the server is, in seconds; 0 while that is not known.
     """
 
-    def __init__(self, config: TransferConfig, clock: Clock) -> None:
+    def __init__(
+        self, config: TransferConfig, clock: Clock, round_trip: Callable[[], float] = float
+    ) -> None:
         self._clock = clock
         fixed = config.max_concurrency
         # Half the memory each: small and big objects may be under way together.
         memory = config.max_memory // 2
         cap = fixed or MAX_IN_FLIGHT
-        self._small = _Kind(fixed or START_SMALL, cap, memory)
-        self._big = _Kind(fixed or START_BIG, min(cap, max(1, memory // SLOT_MEMORY)), memory)
+        self._parts = config.parts_at_first
+        self._parts_grow = config.max_parts_in_flight is None
+        self._small = _Kind(fixed or START_SMALL, cap, memory, round_trip)
+        most = min(cap, max(1, memory // SLOT_MEMORY))
+        self._big = _Kind(fixed or START_BIG, most, memory, round_trip)
         # A part that is kept until it is sent has more than a slot's two pieces. Of bytes alone:
         # each of its requests takes a slot as any other.
         self.max_stream_memory = config.max_memory // 4
@@ -135,6 +171,22 @@ class Limiter:
         """How many objects are worth opening at once: some more than there are slots, so that a
         slot that comes free is used at once."""
         return self._small.most + max(1, self._small.most // 8)
+
+    def one_more_part(self, under_way: int, part_size: int) -> bool:
+        """Whether one more part of an object is worth having under way beside so many.
+
+        As many times the first number as there are times the first number of slots.
+        """
+        if not self._parts_grow:
+            return under_way < self._parts
+        self._big.begin()
+        most = min(MAX_PARTS, MAX_PART_BYTES // part_size)
+        worth = self._parts * self._big.climber.number // START_BIG
+        if under_way < min(worth, most):
+            return True
+        if under_way < most:
+            self._big.held_back()
+        return False
 
     def statistics(self) -> LimiterStatistics:
         return LimiterStatistics(

@@ -1,4 +1,4 @@
-"""Load: whether the thread of the loop is the limit. More requests would only wait for it then.
+"""Load: how busy the thread of the loop is. Where it is the limit, more requests only wait for it.
 
 What must not live here: how many there should be (``climber.py``).
 """
@@ -9,9 +9,6 @@ import time
 from collections.abc import Callable
 from typing import final
 
-# Of a window's time. More requests could bring a loop that is so busy a quarter more at best; and
-# what it waits for the interpreter lock is not counted.
-BUSY = 0.8
 # How far the two clocks may be apart; under a virtual one the time of a CPU says nothing.
 _SAME_CLOCK = 0.2
 
@@ -41,10 +38,12 @@ class Load:
         self._used, self._real = used, real
         self._before = used(), real()
 
-    def was_busy(self, seconds: float) -> bool:
-        """Whether the thread hardly rested in the ``seconds`` since it was last asked."""
+    def share(self, seconds: float) -> float | None:
+        """Which part of the ``seconds`` since it was last asked the thread had to do something;
+        None where the clock is not a real one. What it waits for the interpreter lock is not
+        counted."""
         before, since = self._before
         self._before = used, now = self._used(), self._real()
         if abs(now - since - seconds) > _SAME_CLOCK * seconds:
-            return False
-        return used - before >= BUSY * (now - since)
+            return None
+        return (used - before) / (now - since)

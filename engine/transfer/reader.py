@@ -101,7 +101,7 @@ async def open_read(
     name = stored.algorithm if verifiable and stored is not None else context.config.checksum
     algorithm = chosen(name)
     # A quarter of the memory for one stream; one piece is in the reader's hand, one waits.
-    ahead = min(context.config.max_parts_in_flight, context.config.max_memory // 4 // PIECE_SIZE)
+    ahead = min(context.config.parts_at_first, context.config.max_memory // 4 // PIECE_SIZE)
     send, receive = anyio.create_memory_object_stream[_Piece](max(0, ahead - 2))
     failed: Exception | None = None
     async with anyio.create_task_group() as tasks:

@@ -70,6 +70,11 @@ class Slots:
         self._serve()
 
     @property
+    def in_flight(self) -> int:
+        """Slots that are taken."""
+        return self._in_flight
+
+    @property
     def busy(self) -> bool:
         """Whether somebody waits."""
         return bool(self._waiting)

@@ -128,7 +128,7 @@ class StreamUpload:
         self._parts = 0
         self._sent = 0
         self._receipts: list[PartReceipt] = []
-        self._under_way = anyio.Semaphore(config.max_parts_in_flight)
+        self._under_way = anyio.Semaphore(config.parts_at_first)
         self._writing = anyio.Lock(fast_acquire=True)
         self._failed: Exception | None = None
         self._torn = False

@@ -15,6 +15,7 @@ from engine.errors import ChecksumMismatch, EngineError, S3Error
 from engine.events import BytesMoved, ObjectDone, PartDone
 from engine.options import PLAIN
 from engine.protocols import ByteSource, ChecksumAlgorithm
+from engine.transfer.ahead import connections_ahead
 from engine.transfer.checksums import chosen
 from engine.transfer.conditional import (
     ConditionalWrite,
@@ -105,14 +106,31 @@ async def _upload_in_parts(
     algorithm: ChecksumAlgorithm | None,
     context: TransferContext,
 ) -> PutReceipt:
-    upload_id = await create_upload(url, algorithm, context)
+    async with connections_ahead(url, context, len(plan.parts)) as ahead:
+        upload_id = await create_upload(url, algorithm, context)
+        ahead.answered = True
+        return await _send_parts(source, url, upload_id, plan, algorithm, context)
 
+
+async def _send_parts(
+    source: ByteSource,
+    url: S3Url,
+    upload_id: UploadId,
+    plan: PartPlan,
+    algorithm: ChecksumAlgorithm | None,
+    context: TransferContext,
+) -> PutReceipt:
     async def send(part: Part) -> PartReceipt:
         return await _send_part(source, url, upload_id, part, algorithm, context)
 
     try:
         await anyio.lowlevel.checkpoint_if_cancelled()
-        receipts = await run_parts(plan.parts, send, context.config.max_parts_in_flight)
+        receipts = await run_parts(
+            plan.parts,
+            send,
+            context.config.parts_at_first,
+            lambda workers: context.limiter.one_more_part(workers, plan.part_size),
+        )
         await context.door.run(source.check_unchanged)
         return await complete_upload(url, upload_id, receipts, plan.size, algorithm, context)
     except BaseException as error:

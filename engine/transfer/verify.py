@@ -161,7 +161,7 @@ class Verifier:
                 yield await self._located()
             yield await self._damaged_parts()
         everything = range(len(self._parts))
-        step = self._context.config.max_parts_in_flight
+        step = self._context.config.parts_at_first
         for start in everything[::step]:
             yield everything[start : start + step]
 
@@ -211,7 +211,7 @@ class Verifier:
             self._context.emit(Retried("get object", url, 1, 0.0, ChecksumMismatch.__name__))
             return await self._fetch_again(self._parts[index])
 
-        crcs = await run_parts(wanted, again, self._context.config.max_parts_in_flight)
+        crcs = await run_parts(wanted, again, self._context.config.parts_at_first)
         for index, crc in zip(wanted, crcs, strict=True):
             self._crcs[index] = crc
         self._fetched_again.update(wanted)

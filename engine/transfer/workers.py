@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import anyio
@@ -12,9 +12,15 @@ R = TypeVar("R")
 
 
 async def run_parts(
-    items: Sequence[T], work: Callable[[T], Awaitable[R]], max_workers: int
+    items: Sequence[T],
+    work: Callable[[T], Awaitable[R]],
+    max_workers: int,
+    one_more: Callable[[int], bool] | None = None,
 ) -> list[R]:
     """``work(item)`` for every item, at most ``max_workers`` at once; results in order of items.
+
+    Args:
+        one_more: Whether one more than so many may be at work by now, where that may grow.
 
     Raises:
         The first error of any item, alone and not in a group: the others were cancelled for it.
@@ -22,9 +28,19 @@ async def run_parts(
     results: list[R | None] = [None] * len(items)
     queue = iter(enumerate(items))
     failed: list[BaseException] = []
+    started = taken = 0
 
-    async def worker(queue: Iterator[tuple[int, T]], scope: anyio.CancelScope) -> None:
+    def start() -> None:
+        nonlocal started
+        started += 1
+        tasks.start_soon(worker, tasks.cancel_scope)
+
+    async def worker(scope: anyio.CancelScope) -> None:
+        nonlocal taken
         for index, item in queue:
+            taken += 1
+            while one_more and len(items) > max(taken, started) and one_more(started):
+                start()
             try:
                 results[index] = await work(item)
             except Exception as error:
@@ -34,7 +50,7 @@ async def run_parts(
 
     async with anyio.create_task_group() as tasks:
         for _ in range(min(max_workers, len(items))):
-            tasks.start_soon(worker, queue, tasks.cancel_scope)
+            start()
     if failed:
         raise failed[0]
     assert None not in results

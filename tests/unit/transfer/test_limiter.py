@@ -209,15 +209,47 @@ def test_a_server_that_asks_for_less_gets_less() -> None:
     run_virtual(main)
 
 
+def test_a_far_server_is_begun_with_as_many_more() -> None:
+    for away, number in ((0.0005, 16), (0.05, 32), (0.1, 48), (5.0, 512)):
+        climber = Climber(16, 512)
+        assert climber.begin(away) == number
+    shed = Climber(16, 512)
+    shed.shed()
+    assert shed.begin(0.1) == 11, "S3 has asked for fewer already"
+    assert Climber(3, 3).begin(0.1) == 3, "the user has fixed it"
+
+
+def test_a_step_goes_as_far_as_the_loop_could_serve() -> None:
+    for load, number in ((0.01, 64), (0.25, 64), (0.5, 32), (0.7, 22), (0.9, 16), (None, 32)):
+        climber = Climber(16, 512)
+        assert climber.window(100, 1, saturated=True, load=load) == number
+        if number == 64:
+            assert climber.window(125, 1, saturated=True, load=load) == 16
+
+
+async def test_parts_of_one_object_grow_with_the_way_and_within_bytes() -> None:
+    def most(part_size: int, away: float, **settings: Any) -> int:
+        limiter = Limiter(TransferConfig(**settings), LoopClock(), lambda: away)
+        parts = 0
+        while limiter.one_more_part(parts, part_size):
+            parts += 1
+        return parts
+
+    assert [most(8 * MiB, away) for away in (0.0, 0.001, 0.03, 0.1, 1.0)] == [10, 10, 15, 30, 64]
+    assert most(64 * MiB, 1.0) == 8, "fewer than are begun with: those stay"
+    assert most(8 * MiB, 1.0, max_parts_in_flight=3) == 3
+    assert most(8 * MiB, 1.0, max_concurrency=2) <= 2
+
+
 def test_a_loop_without_rest_is_busy_and_a_virtual_clock_says_nothing() -> None:
     """Of readings: seconds used, seconds of a real clock."""
     used = iter([0.0, 0.48, 0.70, 1.20, 1.69])
     real = iter([0.0, 0.50, 1.00, 1.50, 2.00])
     load = Load(lambda: next(used), lambda: next(real))
-    assert load.was_busy(0.5)
-    assert not load.was_busy(0.5)
-    assert load.was_busy(0.5)
-    assert not load.was_busy(20.0)
+    assert load.share(0.5) == pytest.approx(0.96)
+    assert load.share(0.5) == pytest.approx(0.44)
+    assert load.share(0.5) == pytest.approx(1.0)
+    assert load.share(20.0) is None
 
 
 def test_what_this_thread_has_used_grows() -> None:
