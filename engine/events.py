@@ -75,6 +75,50 @@ class UploadLeft(Struct, frozen=True):
     reason: str
 
 
+class UploadKept(Struct, frozen=True):
+    """An upload stopped half-way: its parts stay at S3, and a journal has its id for who goes on
+    with it."""
+
+    url: S3Url
+    upload_id: str
+    reason: str
+
+
+class DownloadKept(Struct, frozen=True):
+    """So for a download: what has arrived stays in the file ``temporary``."""
+
+    url: S3Url
+    temporary: str
+    reason: str
+
+
+class TakenUp(Struct, frozen=True):
+    """An earlier process left an object half-way: ``parts`` of its ``of`` parts or ranges,
+    ``size`` bytes, are there, have been compared, and count as moved."""
+
+    url: S3Url
+    parts: int
+    of: int
+    size: int
+
+
+class StartedOver(Struct, frozen=True):
+    """An earlier process left an object half-way, and nothing of that can be used."""
+
+    url: S3Url
+    reason: str
+
+
+class ObjectKnown(Struct, frozen=True):
+    """An object was moved by an earlier process of the run: no request is made for it. It counts
+    as done, and its bytes as moved."""
+
+    url: S3Url
+    path: str
+    operation: str
+    size: int
+
+
 class Retried(Struct, frozen=True):
     """A request is made again after ``delay`` seconds."""
 
@@ -151,6 +195,11 @@ Event = (
     | WalkDone
     | Retried
     | UploadLeft
+    | UploadKept
+    | DownloadKept
+    | TakenUp
+    | StartedOver
+    | ObjectKnown
     | BucketElsewhere
     | LeaseRenewed
     | LeaseRenewalFailed

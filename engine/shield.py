@@ -16,10 +16,13 @@ import anyio
 T = TypeVar("T")
 
 
-async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+async def to_the_end(work: Coroutine[Any, Any, T], grace: float | None = None) -> T:
     """The result of ``work``, which is finished whatever cancels the caller, and however often.
 
     The work sets its own limit in time.
+
+    Args:
+        grace: Seconds that a cancelled caller waits for the work before it is cancelled as well.
 
     Raises:
         asyncio.CancelledError: When the work is over, if the caller was cancelled meanwhile; what
@@ -30,7 +33,9 @@ async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
     with anyio.CancelScope(shield=True):
         while not task.done():
             try:
-                await asyncio.wait([task])
+                await asyncio.wait([task], timeout=None if cancelled is None else grace)
+                if cancelled is not None and grace is not None:
+                    task.cancel()
             except asyncio.CancelledError as error:
                 cancelled = error
     if cancelled is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from functools import partial
 
 from engine.errors import S3Error
@@ -51,7 +51,7 @@ async def list_pages(
         token = following
 
 
-async def list_uploads(prefix: S3Url, context: TransferContext) -> AsyncIterator[OpenUpload]:
+async def list_uploads(prefix: S3Url, context: TransferContext) -> AsyncGenerator[OpenUpload, None]:
     """Every open upload to a key that starts with the prefix.
 
     Raises:

@@ -1,7 +1,8 @@
 """The life of an upload in parts: begun, made an object, or gone without a trace.
 
 Rules of this file
-- An upload that was begun ends: as an object, or aborted until no part is left.
+- An upload that was begun ends: as an object, or aborted until no part is left. Or a journal names
+  it, and another process can go on with it.
 - A checksum that S3 answers with is compared, whatever its type.
 - A lost answer to Complete is no failure yet: the upload is ended for good, and then HEAD says
   whether the object is the one that was sent.
@@ -17,6 +18,7 @@ from functools import reduce
 from hashlib import md5
 
 import anyio
+import msgspec
 
 from engine.errors import (
     AccessDenied,
@@ -28,29 +30,44 @@ from engine.errors import (
     S3Error,
     TransferError,
 )
-from engine.events import UploadLeft
+from engine.events import UploadKept, UploadLeft
 from engine.protocols import ChecksumAlgorithm
+from engine.records import UploadRecord
 from engine.shield import to_the_end
 from engine.transfer.checksums import NONE
 from engine.transfer.conditional import ConditionalWrite, may_have_worked
 from engine.transfer.context import TransferContext
+from engine.transfer.resume import outlives, reason_of
 from engine.types import Checksum, ObjectInfo, PartReceipt, PutReceipt, S3Url, UploadId
 
 # Seconds for aborting an upload after a failure or a cancellation, renewal of an expired lease
 # included.
 ABORT_SECONDS = 30.0
+# The same for who was stopped, where a journal has the upload's id, or that there may be one.
+STOP_SECONDS = 3.0
 # Parts that were on their way may land after the abort; S3's page of AbortMultipartUpload says
 # to abort until ListParts is empty.
 _MAX_ABORTS = 5
 
 
 async def create_upload(
-    url: S3Url, algorithm: ChecksumAlgorithm | None, context: TransferContext
+    url: S3Url,
+    algorithm: ChecksumAlgorithm | None,
+    context: TransferContext,
+    record: UploadRecord | None = None,
 ) -> UploadId:
-    """Not cut short: an upload whose id came too late would be nobody's."""
+    """Not cut short: an upload whose id came too late would be nobody's.
+
+    Args:
+        record: What the context's journal is to keep of it, but for the id.
+    """
+    journal = context.journal if record is not None else None
     if context.lease is not None:
         await context.lease.ready()  # may take a minute, and there is nothing yet to be lost
+    if journal is not None:
+        await journal.upload_creating()
     made: list[UploadId] = []
+    named = False
     lost = 0
 
     async def ask() -> UploadId:
@@ -64,15 +81,22 @@ async def create_upload(
             raise
 
     async def create() -> None:
+        nonlocal named
         with anyio.move_on_after(ABORT_SECONDS):
             upload_id, _ = await context.retrier.run("create multipart upload", url, ask)
             made.append(upload_id)
+        if made and journal is not None and record is not None:
+            await journal.upload_begun(msgspec.structs.replace(record, upload_id=made[0]))
+            named = True
 
     try:
-        await to_the_end(create())
+        # A journal knows that there may be an upload: then nobody has to wait long for its id.
+        await to_the_end(create(), None if journal is None else STOP_SECONDS)
     except BaseException as error:
         if made:
-            await abort_upload(url, made[0], error, context)
+            await leave_upload(url, made[0], error, context, named=named)
+        elif journal is not None and isinstance(error, EngineError) and not lost:
+            await journal.ended()
         raise
     finally:
         # Not aborted by a guess: a listing tells uploads of one key apart by who began them and
@@ -99,11 +123,11 @@ async def complete_upload(
         TransferError: It was not made; or it cannot be told, and the error says so.
     """
     assert sum(part.size for part in receipts) == size
-    sums = _sums_of(receipts, algorithm) if algorithm is not None else ()
+    sums = sums_of(receipts, algorithm) if algorithm is not None else ()
     tries = 0
 
     async def is_ours(info: ObjectInfo) -> bool:
-        return _is_of(info, sums, receipts)
+        return is_of(info, sums, receipts)
 
     write = ConditionalWrite(url, context, is_ours, in_parts=True)
 
@@ -131,7 +155,10 @@ async def complete_upload(
     except EngineError as error:
         if not may_have_worked(error):
             raise
-        receipt = await _settle(url, upload_id, sums, receipts, error, context)
+        if context.journal is None:
+            receipt = await _settle(url, upload_id, sums, receipts, error, context)
+        else:  # whoever goes on will see; the parts are not to be lost
+            receipt = await _look_for(url, sums, receipts, error, context)
     if not receipt.etag.strip('"'):
         receipt = await _look_up(url, receipt, size, context)
     stored = receipt.checksum
@@ -153,7 +180,7 @@ def was_compared(receipt: PutReceipt, algorithm: ChecksumAlgorithm | None) -> bo
     return algorithm is not None and stored is not None and stored.algorithm == algorithm.name
 
 
-def _sums_of(
+def sums_of(
     receipts: Sequence[PartReceipt], algorithm: ChecksumAlgorithm
 ) -> tuple[Checksum, Checksum, Checksum]:
     """What S3 may say of the object: the checksum of all bytes, which is declared; that of the
@@ -250,12 +277,12 @@ async def _look_for(
             "it was written most likely",
             fix="Look whether it is there; the role needs s3:GetObject to do that by itself",
         ) from denied
-    if _is_of(info, sums, receipts):
+    if is_of(info, sums, receipts):
         return PutReceipt(info.etag, info.checksum, info.version_id)
     raise error
 
 
-def _is_of(info: ObjectInfo, sums: Sequence[Checksum], receipts: Sequence[PartReceipt]) -> bool:
+def is_of(info: ObjectInfo, sums: Sequence[Checksum], receipts: Sequence[PartReceipt]) -> bool:
     """Whether the object is the one of these parts."""
     stored = info.checksum
     if sums and stored is not None and stored.algorithm == sums[0].algorithm:
@@ -278,10 +305,31 @@ def _etag_of(receipts: Sequence[PartReceipt]) -> str | None:
     return f'"{md5(digests, usedforsecurity=False).hexdigest()}-{len(receipts)}"'
 
 
+async def leave_upload(
+    url: S3Url,
+    upload_id: UploadId,
+    error: BaseException,
+    context: TransferContext,
+    *,
+    named: bool = True,
+) -> None:
+    """The end of an upload that did not become an object: kept, where a journal names it and
+    another process can go on with it; else aborted.
+
+    Args:
+        named: Whether the journal of the context, if it has one, has the upload.
+    """
+    if context.journal is not None and named and outlives(error):
+        context.emit(UploadKept(url, upload_id, reason_of(error)))
+        return
+    await abort_upload(url, upload_id, error, context)
+
+
 async def abort_upload(
     url: S3Url, upload_id: UploadId, error: BaseException, context: TransferContext
 ) -> None:
     """Leave no part behind. Under a fresh lease if the old one is why we are here."""
+    journal = context.journal
     reason = f"not done in {ABORT_SECONDS:.0f} s"
     done = False
 
@@ -293,9 +341,11 @@ async def abort_upload(
                 done = True
             except EngineError as failure:
                 reason = failure.headline
+        if done and journal is not None:
+            await journal.ended()
 
     try:
-        await to_the_end(abort())
+        await to_the_end(abort(), None if journal is None else STOP_SECONDS)
     finally:
         if not done:
             # An event as well as a note: of a cancellation nobody reads the notes.

@@ -59,6 +59,14 @@ def plan_parts(size: int, config: TransferConfig) -> PartPlan:
     return _cut(size, raised_part_size(size, config.part_size, limits))
 
 
+def plan_of(size: int, part_size: int, config: TransferConfig) -> PartPlan | None:
+    """The upload that an earlier process planned; None where the store would not take it."""
+    limits = config.limits
+    if not 0 < part_size <= limits.max_part_size or size > part_size * limits.max_parts:
+        return None
+    return _cut(size, part_size) if size else None
+
+
 def plan_ranges(size: int, config: TransferConfig) -> PartPlan:
     """Cut a download of ``size`` bytes. In ranges strictly above the threshold.
 

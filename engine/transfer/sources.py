@@ -13,6 +13,7 @@ from typing import Self, final
 from engine import disk
 from engine.errors import SourceChanged, TransferError, UsageError
 from engine.protocols import ByteSource, ChecksumAlgorithm
+from engine.records import file_version
 from engine.threads import ThreadDoor
 from engine.types import KiB
 
@@ -50,6 +51,7 @@ class FileSource(ByteSource):
         self._fingerprint = Fingerprint.of(status)
         self.size = status.st_size
         self.mtime_ns = status.st_mtime_ns
+        self.version = file_version(status)
 
     def read_into(self, offset: int, view: memoryview) -> None:
         done = 0
@@ -136,6 +138,7 @@ def read_small(path: Path, algorithm: ChecksumAlgorithm | None = None) -> BytesS
         raise changed(str(path), "its size or time became another")
     source = BytesSource(data, str(path))
     source.mtime_ns = before.st_mtime_ns
+    source.version = file_version(before)
     if algorithm is not None:
         source.summed = (algorithm.name, algorithm.update(data))
     return source

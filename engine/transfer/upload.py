@@ -1,11 +1,13 @@
 """upload(): one source to one object, whole or in parts.
 
 An object under the threshold takes the same path with a plan of one part and no upload id.
-Nothing of an upload is visible before the last answer, and nothing of it stays after a failure.
+Nothing of an upload is visible before the last answer, and nothing of it stays after a failure but
+what a journal names and another process can go on with.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import anyio
@@ -23,8 +25,9 @@ from engine.transfer.conditional import (
     upload_until_no_conflict,
 )
 from engine.transfer.context import TransferContext, uncounted
-from engine.transfer.multipart import abort_upload, complete_upload, create_upload, was_compared
+from engine.transfer.multipart import complete_upload, create_upload, leave_upload, was_compared
 from engine.transfer.parts import Part, PartPlan, plan_parts
+from engine.transfer.resume_upload import TakenUpload, Wanted, take_up_upload, wanted_of
 from engine.transfer.stored_as import options_for
 from engine.transfer.workers import run_parts
 from engine.types import (
@@ -50,12 +53,8 @@ async def upload(source: ByteSource, url: S3Url, context: TransferContext) -> Tr
     if context.options is not PLAIN:
         options = await options_for(source, context.options, context.door)
         context = replace(context, options=options)
-    if plan.multipart:
-        receipt = await upload_until_no_conflict(
-            lambda number: _upload_in_parts(
-                source, url, plan, algorithm, context if number == 1 else uncounted(context)
-            )
-        )
+    if plan.multipart or context.journal is not None:
+        receipt, plan = await _resumed_or_new(source, url, plan, algorithm, context)
     else:
         receipt = await put_whole(source, url, algorithm, context)
     seconds = context.clock.monotonic() - started
@@ -99,23 +98,57 @@ async def put_whole(
     return receipt
 
 
-async def _upload_in_parts(
+async def _resumed_or_new(
     source: ByteSource,
     url: S3Url,
     plan: PartPlan,
     algorithm: ChecksumAlgorithm | None,
     context: TransferContext,
+) -> tuple[PutReceipt, PartPlan]:
+    """What an earlier process began and this one can go on with, or an upload from the start; and
+    by which plan."""
+    wanted = wanted_of(source, url, algorithm, context)
+    taken = await take_up_upload(wanted, context)
+    if taken is not None and taken.finished is not None:
+        return taken.finished, taken.plan
+    if taken is None and not plan.multipart:
+        return await put_whole(source, url, algorithm, context), plan
+    plan = plan if taken is None else taken.plan
+    receipt = await upload_until_no_conflict(
+        lambda number: _upload_in_parts(
+            source,
+            wanted,
+            plan,
+            context if number == 1 else uncounted(context),
+            taken if number == 1 else None,
+        )
+    )
+    return receipt, plan
+
+
+async def _upload_in_parts(
+    source: ByteSource,
+    wanted: Wanted,
+    plan: PartPlan,
+    context: TransferContext,
+    taken: TakenUpload | None,
 ) -> PutReceipt:
+    url, algorithm = wanted.url, wanted.algorithm
+    if taken is not None:
+        upload_id, there = taken.upload_id, taken.receipts
+        return await _send_parts(source, url, upload_id, there, plan, algorithm, context)
+    record = wanted.record(plan.part_size)
     async with connections_ahead(url, context, len(plan.parts)) as ahead:
-        upload_id = await create_upload(url, algorithm, context)
+        upload_id = await create_upload(url, algorithm, context, record)
         ahead.answered = True
-        return await _send_parts(source, url, upload_id, plan, algorithm, context)
+        return await _send_parts(source, url, upload_id, {}, plan, algorithm, context)
 
 
 async def _send_parts(
     source: ByteSource,
     url: S3Url,
     upload_id: UploadId,
+    there: Mapping[int, PartReceipt],
     plan: PartPlan,
     algorithm: ChecksumAlgorithm | None,
     context: TransferContext,
@@ -125,17 +158,22 @@ async def _send_parts(
 
     try:
         await anyio.lowlevel.checkpoint_if_cancelled()
-        receipts = await run_parts(
-            plan.parts,
+        missing = [part for part in plan.parts if part.number not in there]
+        sent = await run_parts(
+            missing,
             send,
             context.config.parts_at_first,
             lambda workers: context.limiter.one_more_part(workers, plan.part_size),
         )
         await context.door.run(source.check_unchanged)
-        return await complete_upload(url, upload_id, receipts, plan.size, algorithm, context)
+        receipts = sorted([*there.values(), *sent], key=lambda receipt: receipt.number)
+        receipt = await complete_upload(url, upload_id, receipts, plan.size, algorithm, context)
     except BaseException as error:
-        await abort_upload(url, upload_id, error, context)
+        await leave_upload(url, upload_id, error, context)
         raise
+    if context.journal is not None:
+        await context.journal.ended()
+    return receipt
 
 
 async def _send_part(
@@ -164,6 +202,8 @@ async def _send_part(
             raise
 
     receipt, attempts = await context.retrier.run("upload part", url, send)
+    if context.journal is not None:
+        await context.journal.part_done(receipt)
     context.emit(PartDone(url, part.range, attempts))
     context.emit(BytesMoved(url, part.length))
     return receipt

@@ -1,0 +1,328 @@
+"""An upload in parts that an earlier process began: what of it can be gone on with.
+
+Rules of this file
+- S3 is the truth: a part is there if ListParts has it, whatever the journal says.
+- A part is taken if it is the one of the plan, and its bytes are those of the source: by the
+  receipt of whoever sent it, or by a sum of the source that is made now.
+- A source that is another one by now is uploaded anew, with a word.
+- An upload that S3 does not have may have become the object just before the death: HEAD says.
+- An upload whose id nobody knows is aborted where it is certainly ours: one that has a part is
+  not, since a part cannot be sent without the id.
+
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListParts.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from hashlib import md5
+
+import msgspec
+
+from engine.errors import AccessDenied, EngineError, NotFound
+from engine.events import BytesMoved, StartedOver, TakenUp
+from engine.protocols import ByteSource, ChecksumAlgorithm, ObjectJournal
+from engine.records import UploadIntent, UploadRecord
+from engine.transfer.checksums import NONE
+from engine.transfer.context import TransferContext
+from engine.transfer.listing import list_uploads
+from engine.transfer.multipart import abort_upload, is_of, sums_of
+from engine.transfer.parts import Part, PartPlan, plan_of
+from engine.transfer.workers import run_parts
+from engine.types import (
+    Checksum,
+    ListedPart,
+    MiB,
+    OpenUpload,
+    PartReceipt,
+    PutReceipt,
+    S3Url,
+    UploadId,
+)
+
+Examine = Callable[[Part, ListedPart], Awaitable[PartReceipt | None]]
+"""A part that S3 has and no journal knows: its receipt, or None if its bytes are not the source's,
+or that cannot be told."""
+
+# Parts of which sums are made at once: each reads the disk, and is a core's work.
+_AT_ONCE = 4
+_BLOCK = MiB
+# Seconds around an intent in which the store may have begun its upload: its clock tells whole
+# seconds and ours is as good as the last answer's Date; the request has so long to be repeated.
+_BEFORE, _AFTER = 2.0, 32.0
+# Of the session of a role, which the store tells as who began an upload.
+_SESSION = "/s3engine-"
+_MD5 = re.compile("[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class TakenUpload:
+    """An upload to go on with.
+
+    Attributes:
+        receipts: The parts that need not be sent.
+        finished: It was completed already, with this result.
+    """
+
+    upload_id: UploadId
+    plan: PartPlan
+    receipts: Mapping[int, PartReceipt]
+    finished: PutReceipt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be uploaded now.
+
+    Attributes:
+        examine: See ``Examine``.
+        is_there: Whether the object at the target is the one of this plan, where that can be told.
+    """
+
+    url: S3Url
+    size: int
+    version: str
+    algorithm: ChecksumAlgorithm | None
+    examine: Examine
+    is_there: Callable[[PartPlan], Awaitable[PutReceipt | None]]
+
+    @property
+    def algorithm_name(self) -> str:
+        return self.algorithm.name if self.algorithm is not None else ""
+
+    def record(self, part_size: int) -> UploadRecord:
+        """What a journal keeps of an upload of it, but for the id."""
+        return UploadRecord(
+            upload_id=UploadId(""),
+            size=self.size,
+            version=self.version,
+            part_size=part_size,
+            algorithm=self.algorithm_name,
+        )
+
+
+def wanted_of(
+    source: ByteSource, url: S3Url, algorithm: ChecksumAlgorithm | None, context: TransferContext
+) -> Wanted:
+    """The upload of ``source``, whose bytes can be read again."""
+
+    async def examine(part: Part, listed: ListedPart) -> PartReceipt | None:
+        return await context.door.run(_compared, source, part, listed, algorithm)
+
+    async def is_there(plan: PartPlan) -> PutReceipt | None:
+        return await _look_at_object(source, url, plan, algorithm, context)
+
+    return Wanted(url, source.size, source.version, algorithm, examine, is_there)
+
+
+async def take_up_upload(wanted: Wanted, context: TransferContext) -> TakenUpload | None:
+    """What the journal of the context has of the object, as far as it can be gone on with; None to
+    begin anew, after what was left is gone.
+
+    Raises:
+        TransferError, CredentialsError: S3 cannot be asked.
+    """
+    journal = context.journal
+    if journal is None:
+        return None
+    for intent in journal.intents:
+        await abort_nameless(wanted.url, intent, context)
+    record = journal.upload
+    if record is None:
+        return None
+    plan = plan_of(wanted.size, record.part_size, context.config)
+    reason = _unusable(record, wanted)
+    if reason or plan is None:
+        await _start_over(wanted.url, record, reason or "its parts do not fit this store", context)
+        return None
+    try:
+        listed, _ = await context.retrier.run(
+            "list parts",
+            wanted.url,
+            lambda: context.control.list_parts(
+                wanted.url, record.upload_id, options=context.options
+            ),
+        )
+    except AccessDenied:
+        reason = "the role may not list its parts (s3:ListMultipartUploadParts)"
+        await _start_over(wanted.url, record, reason, context)
+        return None
+    if listed is None:
+        finished = await wanted.is_there(plan)
+        if finished is None:
+            await journal.ended()
+            context.emit(StartedOver(wanted.url, "its upload is gone from S3, without an object"))
+            return None
+        context.emit(TakenUp(wanted.url, len(plan.parts), len(plan.parts), plan.size))
+        context.emit(BytesMoved(wanted.url, plan.size))
+        return TakenUpload(record.upload_id, plan, {}, finished)
+    receipts = await _take(listed, plan, journal, wanted)
+    size = sum(receipt.size for receipt in receipts.values())
+    context.emit(TakenUp(wanted.url, len(receipts), len(plan.parts), size))
+    if size:
+        context.emit(BytesMoved(wanted.url, size))
+    return TakenUpload(record.upload_id, plan, receipts)
+
+
+async def abort_nameless(url: S3Url, intent: UploadIntent, context: TransferContext) -> None:
+    """Abort what came of a CreateMultipartUpload whose answer nobody has, if anything did.
+
+    Raises:
+        TransferError, CredentialsError: S3 cannot be asked.
+    """
+    control, options, run = context.control, context.options, context.retrier.run
+    try:
+        async with aclosing(list_uploads(url, context)) as found:
+            ours = [upload async for upload in found if may_be_of(upload, url, intent)]
+        for upload in ours:
+            named = url, upload.upload_id
+            parts, _ = await run(
+                "list parts", url, partial(control.list_parts, *named, options=options)
+            )
+            if parts == []:
+                abort = partial(control.abort_multipart_upload, *named, options=options)
+                await run("abort multipart upload", url, abort)
+    except (AccessDenied, NotFound):
+        return  # the role may not look; a lifecycle rule has to remove it, as without a journal
+
+
+def may_be_of(upload: OpenUpload, url: S3Url, intent: UploadIntent) -> bool:
+    """Whether ``upload`` is what came of the intent, if it has no parts: by the session of a role
+    that began it, else by its time."""
+    if upload.url != url:
+        return False
+    if _SESSION in upload.initiator:
+        return upload.initiator.endswith(_SESSION + intent.session)
+    if upload.initiated is None:
+        return False
+    after = (upload.initiated - intent.at).total_seconds()
+    return -_BEFORE <= after <= _AFTER
+
+
+def _unusable(record: UploadRecord, wanted: Wanted) -> str:
+    """Why no part of the upload fits; empty where some may."""
+    if not wanted.version or record.version != wanted.version or record.size != wanted.size:
+        return "the source is another one by now"
+    if record.algorithm != wanted.algorithm_name:
+        return "another checksum is asked for"
+    return ""
+
+
+async def _start_over(
+    url: S3Url, record: UploadRecord, reason: str, context: TransferContext
+) -> None:
+    context.emit(StartedOver(url, reason))
+    await abort_upload(url, record.upload_id, EngineError(reason), context)
+
+
+async def _take(
+    listed: Sequence[ListedPart], plan: PartPlan, journal: ObjectJournal, wanted: Wanted
+) -> dict[int, PartReceipt]:
+    """The parts of the plan that S3 has, by their numbers."""
+    there = {part.number: part for part in listed}
+
+    async def look(part: Part) -> tuple[PartReceipt | None]:
+        found = there.get(part.number)
+        if found is None or found.size != part.length:
+            return (None,)
+        known = journal.parts.get(part.number)
+        if known is not None and _is_receipt_of(known, part, found, wanted.algorithm):
+            return (known,)
+        return (await wanted.examine(part, found),)
+
+    looked = await run_parts(plan.parts, look, _AT_ONCE)
+    return {receipt.number: receipt for (receipt,) in looked if receipt is not None}
+
+
+def _is_receipt_of(
+    known: PartReceipt, part: Part, found: ListedPart, algorithm: ChecksumAlgorithm | None
+) -> bool:
+    """Whether what was answered when the part was sent is what S3 has now."""
+    ours, theirs = known.checksum, found.checksum
+    if ours is not None and theirs is not None and ours.algorithm == theirs.algorithm:
+        if ours.value != theirs.value:
+            return False
+    return (
+        (known.offset, known.size) == (part.offset, part.length)
+        and known.etag.strip('"') == found.etag.strip('"')
+        and (known.crc is not None or algorithm is None)
+    )
+
+
+def _compared(
+    source: ByteSource, part: Part, listed: ListedPart, algorithm: ChecksumAlgorithm | None
+) -> PartReceipt | None:
+    """In a thread: the receipt of a part, if S3 says a sum of it that is the source's."""
+    told = listed.checksum
+    if algorithm is None or told is None or told.algorithm != algorithm.name:
+        if not _MD5.fullmatch(listed.etag.strip('"')):
+            return None
+        receipt = _sum_part(source, part, algorithm, by_md5=True)
+        same = receipt.etag.strip('"') == listed.etag.strip('"')
+    else:
+        receipt = _sum_part(source, part, algorithm)
+        same = receipt.checksum is not None and receipt.checksum.value == told.value
+    return msgspec.structs.replace(receipt, etag=listed.etag) if same else None
+
+
+def _sum_part(
+    source: ByteSource, part: Part, algorithm: ChecksumAlgorithm | None, *, by_md5: bool = False
+) -> PartReceipt:
+    """In a thread: what S3 would answer to the part; with ``by_md5`` the ETag too."""
+    crc, digest = 0, md5(usedforsecurity=False)
+    buffer = memoryview(bytearray(min(_BLOCK, part.length)))
+    for offset in range(part.offset, part.offset + part.length, _BLOCK):
+        piece = buffer[: min(_BLOCK, part.offset + part.length - offset)]
+        source.read_into(offset, piece)
+        if algorithm is not None:
+            crc = algorithm.update(piece, crc)
+        if by_md5:
+            digest.update(piece)
+    checksum = Checksum(algorithm.name, algorithm.encode(crc)) if algorithm is not None else None
+    return PartReceipt(
+        number=part.number,
+        offset=part.offset,
+        size=part.length,
+        etag=f'"{digest.hexdigest()}"' if by_md5 else "",
+        checksum=checksum,
+        crc=crc if algorithm is not None else None,
+    )
+
+
+async def _look_at_object(
+    source: ByteSource,
+    url: S3Url,
+    plan: PartPlan,
+    algorithm: ChecksumAlgorithm | None,
+    context: TransferContext,
+) -> PutReceipt | None:
+    """The object, if it is the one of this plan of the source."""
+    try:
+        info, _ = await context.retrier.run(
+            "head object",
+            url,
+            lambda: context.control.head_object(
+                url, options=context.options, checksum=context.config.checksum != NONE
+            ),
+        )
+    except (NotFound, AccessDenied):
+        return None
+    # The same bytes by another way may have been stored with other metadata.
+    count = info.etag.strip('"').partition("-")[2]
+    if info.size != source.size or count != str(len(plan.parts)):
+        return None
+    stored = info.checksum
+    by_md5 = algorithm is None or stored is None or stored.algorithm != algorithm.name
+
+    async def receipt(part: Part) -> PartReceipt:
+        return await context.door.run(lambda: _sum_part(source, part, algorithm, by_md5=by_md5))
+
+    receipts = await run_parts(plan.parts, receipt, _AT_ONCE)
+    sums = sums_of(receipts, algorithm) if algorithm is not None else ()
+    if not is_of(info, sums, receipts):
+        return None
+    return PutReceipt(info.etag, info.checksum, info.version_id)

@@ -1,0 +1,80 @@
+"""A journal in memory, and what a test looks at after a run that stopped half-way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+from engine.protocols import ObjectJournal
+from engine.records import DownloadRecord, KeptRange, UploadIntent, UploadRecord
+from engine.types import PartReceipt
+
+
+@dataclass
+class Rows:
+    """What would be on disk."""
+
+    intents: list[UploadIntent] = field(default_factory=list)
+    upload: UploadRecord | None = None
+    parts: dict[int, PartReceipt] = field(default_factory=dict)
+    download: DownloadRecord | None = None
+    ranges: list[KeptRange] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def open(self) -> bool:
+        return bool(self.intents or self.upload or self.download)
+
+
+@final
+class MemoryJournal(ObjectJournal):
+    """Of one object; a new one over the same rows is what a new process sees.
+
+    Args:
+        hook: Called before each write, by its name: it may raise.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        intent: UploadIntent | None = None,
+        hook: Callable[[str], Any] = lambda name: None,
+    ) -> None:
+        self._rows, self._intent, self._hook = rows, intent, hook
+        self.upload = rows.upload
+        self.parts: Mapping[int, PartReceipt] = dict(rows.parts)
+        self.intents: Sequence[UploadIntent] = list(rows.intents)
+        self.download = rows.download
+        self.ranges: Sequence[KeptRange] = list(rows.ranges)
+
+    def _write(self, name: str) -> Rows:
+        self._hook(name)
+        self._rows.said.append(name)
+        return self._rows
+
+    async def upload_creating(self) -> None:
+        rows = self._write("creating")
+        if self._intent is not None:
+            rows.intents.append(self._intent)
+
+    async def upload_begun(self, record: UploadRecord) -> None:
+        rows = self._write("begun")
+        rows.upload, rows.parts = record, {}
+        rows.intents.clear()
+
+    async def part_done(self, receipt: PartReceipt) -> None:
+        self._write("part").parts[receipt.number] = receipt
+
+    async def download_begun(self, record: DownloadRecord) -> None:
+        rows = self._write("begun")
+        rows.download, rows.ranges = record, []
+
+    async def range_done(self, kept: KeptRange) -> None:
+        self._write("range").ranges.append(kept)
+
+    async def ended(self) -> None:
+        rows = self._write("ended")
+        rows.upload = rows.download = None
+        rows.parts, rows.ranges = {}, []
+        rows.intents.clear()
