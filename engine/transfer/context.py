@@ -11,6 +11,7 @@ from engine.protocols import Clock, ControlPlane, DataPlane, Lease, ObjectJourna
 from engine.retry import Retrier
 from engine.threads import ThreadDoor
 from engine.transfer.limiter import Limiter
+from engine.transfer.temporaries import WITHOUT_RUN, Temporaries
 from engine.transfer.writer import FileWriter
 
 
@@ -50,6 +51,7 @@ class TransferContext:
     options: ObjectOptions = PLAIN
     copies: CopyRules = CopyRules()
     journal: ObjectJournal | None = None
+    temporaries: Temporaries = WITHOUT_RUN
 
 
 def uncounted(context: TransferContext) -> TransferContext:

@@ -6,27 +6,38 @@ whole and its checksum is the one that S3 stores.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from engine.errors import ObjectChanged
-from engine.events import BytesMoved, ObjectDone, PartDone
+from engine.errors import NotFound, ObjectChanged
+from engine.events import BytesMoved, DownloadKept, ObjectDone, PartDone
 from engine.protocols import ByteSink, ChecksumAlgorithm
+from engine.records import KeptRange
 from engine.transfer.ahead import connections_ahead
 from engine.transfer.checksums import CHECKSUMS, NONE, chosen
 from engine.transfer.context import TransferContext, uncounted
-from engine.transfer.files import partial_file, publish, refuse_existing
+from engine.transfer.files import PartialFile, partial_file, publish, refuse_existing
 from engine.transfer.parts import Part, PartPlan, plan_ranges, plan_ranges_of_parts
 from engine.transfer.readable import check_readable
+from engine.transfer.resume import outlives, reason_of
+from engine.transfer.resume_download import (
+    NOTHING,
+    TakenDownload,
+    drop_kept,
+    planned_before,
+    record_of,
+    sum_span,
+    take_up_download,
+)
 from engine.transfer.sinks import FileSink, MemorySink
-from engine.transfer.sources import SMALL_FILE, FileSource
+from engine.transfer.sources import SMALL_FILE
 from engine.transfer.stored_as import mtime_of
 from engine.transfer.stored_parts import part_sizes
 from engine.transfer.verify import SumSpan, Verifier, verifiable
 from engine.transfer.workers import run_parts
-from engine.types import Checksum, MiB, ObjectInfo, RangeReceipt, S3Url, TransferResult
+from engine.types import Checksum, ObjectInfo, RangeReceipt, S3Url, TransferResult
 
-_SUM_BLOCK = MiB
+_NOT_YET: Mapping[int, int] = {}
 
 
 async def download(
@@ -45,12 +56,18 @@ async def download(
         ObjectExists: ``target`` is there, and not to be replaced.
     """
     started = context.clock.monotonic()
+    if context.journal is not None:
+        context = planned_before(context)
     if context.options.if_none_match:
         await context.door.run(refuse_existing, target)
     if listed is not None:
         return await _download(listed, target, context, started, listed=True)
     async with connections_ahead(url, context) as ahead:
-        info = await head(url, context)
+        try:
+            info = await head(url, context)
+        except NotFound:
+            await drop_kept(target, context)
+            raise
         ahead.answered = True
         return await _download(info, target, context, started, listed=False)
 
@@ -65,10 +82,14 @@ async def _download(
         plan = plan_ranges(info.size, context.config)
     check_readable(info, context.options)
     plan, sizes = await _aligned(info, plan, context)
+    taken = NOTHING
+    if context.journal is not None:
+        algorithm = _algorithm_for(info.checksum, context)
+        taken = await take_up_download(info, target, plan, algorithm, context)
     if listed and info.size <= SMALL_FILE and not plan.multipart:
         info, verified = await _small(info, target, plan, context)
     else:
-        info, verified = await _into_file(info, target, plan, context, sizes)
+        info, verified = await _into_file(info, target, plan, context, sizes, taken)
     seconds = context.clock.monotonic() - started
     context.emit(ObjectDone(url, str(target), "download", info.size, len(plan.parts), seconds))
     return TransferResult(
@@ -162,15 +183,49 @@ async def _into_file(
     plan: PartPlan,
     context: TransferContext,
     sizes: tuple[int, ...] | None,
+    taken: TakenDownload,
 ) -> tuple[ObjectInfo, bool]:
-    async with partial_file(target, info.size, context.door) as partial:
+    journal, name = (context.journal if plan.multipart else None), ""
+    if journal is not None and taken.partial is None:
+        name = context.temporaries.new_kept()
+        algorithm = _algorithm_for(info.checksum, context)
+        await journal.download_begun(record_of(info, plan, algorithm, name))
+    partial: PartialFile | None = None
+    try:
+        async with partial_file(
+            target, info.size, context.door, context.temporaries, name=name, taken=taken.partial
+        ) as partial:
+            try:
+                verified = await _fill(info, partial, plan, context, sizes, taken.crcs)
+            except BaseException as error:
+                partial.kept = journal is not None and outlives(error)
+                if partial.kept:
+                    kept = DownloadKept(info.url, str(partial.temporary), reason_of(error))
+                    context.emit(kept)
+                raise
+    except Exception:
+        if journal is not None and not (partial is not None and partial.kept):
+            await journal.ended()
+        raise
+    if journal is not None:
+        await journal.ended()
+    return verified
 
-        async def sum_span(algorithm: ChecksumAlgorithm, offset: int, length: int) -> int:
-            return await context.door.run(_sum_file, partial.temporary, algorithm, offset, length)
 
-        sink = FileSink(partial.descriptor)
-        info, verified = await _fetch_and_verify(info, sink, plan, context, sum_span, sizes)
-        await publish(partial, context.door, _mtime(info, context))
+async def _fill(
+    info: ObjectInfo,
+    partial: PartialFile,
+    plan: PartPlan,
+    context: TransferContext,
+    sizes: tuple[int, ...] | None,
+    there: Mapping[int, int],
+) -> tuple[ObjectInfo, bool]:
+    async def sum_of(algorithm: ChecksumAlgorithm, offset: int, length: int) -> int:
+        return await context.door.run(sum_span, partial.descriptor, algorithm, offset, length)
+
+    sink = FileSink(partial.descriptor)
+    info, verified = await _fetch_and_verify(info, sink, plan, context, sum_of, sizes, there)
+    await publish(partial, context.door, _mtime(info, context))
     return info, verified
 
 
@@ -181,9 +236,10 @@ async def _fetch_and_verify(
     context: TransferContext,
     sum_span: SumSpan,
     sizes: tuple[int, ...] | None = None,
+    there: Mapping[int, int] = _NOT_YET,
 ) -> tuple[ObjectInfo, bool]:
     algorithm = _algorithm_for(info.checksum, context)
-    crcs, info = await _fetch(info, sink, plan, algorithm, context)
+    crcs, info = await _fetch(info, sink, plan, algorithm, context, there)
     if algorithm is None or not verifiable(info, algorithm):
         return info, False
     if len(crcs) == 1 and info.checksum == Checksum(algorithm.name, algorithm.encode(crcs[0])):
@@ -213,9 +269,10 @@ async def _fetch(
     plan: PartPlan,
     algorithm: ChecksumAlgorithm | None,
     context: TransferContext,
+    there: Mapping[int, int] = _NOT_YET,
 ) -> tuple[Sequence[int], ObjectInfo]:
-    """All bytes of the plan into ``sink``: the checksum of each range (0 without an algorithm),
-    and what S3 says of the object."""
+    """All bytes of the plan into ``sink``, but for those that are there: the checksum of each
+    range (0 without an algorithm), and what S3 says of the object."""
     if not plan.multipart:
         receipt = await fetch_range(info, sink, 0, None, algorithm, context)
         if receipt.size != info.size:
@@ -225,16 +282,23 @@ async def _fetch(
         check_readable(receipt.object, context.options)
         return (receipt.crc or 0,), receipt.object
 
-    async def get(part: Part) -> RangeReceipt:
-        return await fetch_range(info, sink, part.offset, part, algorithm, context)
+    async def get(part: Part) -> int:
+        crc = there.get(part.offset)
+        if crc is None:
+            receipt = await fetch_range(info, sink, part.offset, part, algorithm, context)
+            crc = receipt.crc or 0
+            if context.journal is not None and algorithm is not None:
+                kept = KeptRange(part.offset, part.offset + part.length, crc)
+                await context.journal.range_done(kept)
+        return crc
 
-    receipts = await run_parts(
+    crcs = await run_parts(
         plan.parts,
         get,
         context.config.parts_at_first,
         lambda workers: context.limiter.one_more_part(workers, plan.part_size),
     )
-    return [receipt.crc or 0 for receipt in receipts], info
+    return crcs, info
 
 
 def _algorithm_for(stored: Checksum | None, context: TransferContext) -> ChecksumAlgorithm | None:
@@ -246,15 +310,3 @@ def _algorithm_for(stored: Checksum | None, context: TransferContext) -> Checksu
 
 def _full(checksum: Checksum | None) -> bool:
     return checksum is not None and checksum.full_object
-
-
-def _sum_file(path: Path, algorithm: ChecksumAlgorithm, offset: int, length: int) -> int:
-    crc, stop = 0, offset + length
-    buffer = memoryview(bytearray(min(_SUM_BLOCK, length)))
-    with FileSource(path) as source:
-        while offset < stop:
-            piece = buffer[: min(len(buffer), stop - offset)]
-            source.read_into(offset, piece)
-            crc = algorithm.update(piece, crc)
-            offset += len(piece)
-    return crc

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 import time
 from collections.abc import AsyncIterator
@@ -21,9 +20,8 @@ import anyio
 from engine import disk
 from engine.errors import ObjectExists, TransferError, UnsafeKey, UsageError
 from engine.threads import ThreadDoor
+from engine.transfer.temporaries import WITHOUT_RUN, Temporaries
 
-PREFIX = ".s3engine-"
-SUFFIX = ".part"
 # Folders that are remembered as no links; each is asked again when they are forgotten.
 _MAX_KNOWN = 10_000
 CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -31,24 +29,44 @@ CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 @dataclass(slots=True)
 class PartialFile:
-    """A file that is being written, and what it will be called."""
+    """A file that is being written, and what it will be called.
+
+    Attributes:
+        kept: It is to stay where it is, for whoever goes on with it.
+    """
 
     target: Path
     temporary: Path
     descriptor: int
     published: bool = field(default=False)
+    kept: bool = field(default=False)
 
 
 @asynccontextmanager
-async def partial_file(target: Path, size: int, door: ThreadDoor) -> AsyncIterator[PartialFile]:
-    """A temporary file of ``size`` bytes beside ``target``; removed unless ``publish`` ran.
+async def partial_file(
+    target: Path,
+    size: int,
+    door: ThreadDoor,
+    names: Temporaries = WITHOUT_RUN,
+    *,
+    name: str = "",
+    taken: PartialFile | None = None,
+) -> AsyncIterator[PartialFile]:
+    """A temporary file of ``size`` bytes beside ``target``; removed unless ``publish`` ran, or it
+    is to be kept.
+
+    Args:
+        name: That it must have; else one of ``names``.
+        taken: One that is there already.
 
     Raises:
         UsageError: The target is a folder or cannot be written.
         TransferError: The disk is full.
     """
     try:
-        partial = await door.run(_open_partial, target, size, discard=_discard)
+        partial = taken
+        if partial is None:
+            partial = await door.run(_open_partial, target, size, names, name, discard=_discard)
     except OSError as error:
         raise local_error(target, error) from None
     except ValueError as error:
@@ -58,9 +76,9 @@ async def partial_file(target: Path, size: int, door: ThreadDoor) -> AsyncIterat
     except OSError as error:
         raise local_error(target, error) from None
     finally:
-        if not partial.published:
+        if partial.descriptor >= 0:
             with anyio.CancelScope(shield=True):
-                await door.run(_discard, partial)
+                await door.run(close if partial.published or partial.kept else _discard, partial)
 
 
 async def publish(partial: PartialFile, door: ThreadDoor, mtime_ns: int | None = None) -> None:
@@ -147,9 +165,9 @@ def _unsafe(relative: str, reason: str) -> UnsafeKey:
     )
 
 
-def _open_partial(target: Path, size: int) -> PartialFile:
+def _open_partial(target: Path, size: int, names: Temporaries, name: str) -> PartialFile:
     mode = check_target(target)
-    temporary = target.parent / f"{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
+    temporary = target.parent / (name or names.new(target.parent))
     try:
         descriptor = disk.open(temporary, CREATE, 0o666)
     except (FileNotFoundError, NotADirectoryError):
@@ -197,9 +215,15 @@ def _reserve(descriptor: int, size: int) -> None:
         disk.ftruncate(descriptor, size)
 
 
+def close(partial: PartialFile) -> None:
+    """In a thread."""
+    descriptor, partial.descriptor = partial.descriptor, -1
+    disk.close(descriptor)
+
+
 def _discard(partial: PartialFile) -> None:
     try:
-        disk.close(partial.descriptor)
+        close(partial)
     finally:
         with contextlib.suppress(FileNotFoundError):
             disk.unlink(partial.temporary)
@@ -212,7 +236,7 @@ def _publish(partial: PartialFile, mtime_ns: int | None) -> None:
     disk.fsync(partial.descriptor)
     disk.replace(partial.temporary, partial.target)
     partial.published = True
-    disk.close(partial.descriptor)
+    close(partial)
     sync_folder(partial.target.parent)
 
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable
@@ -33,13 +32,12 @@ from engine.errors import UsageError
 from engine.threads import ThreadDoor
 from engine.transfer.files import (
     CREATE,
-    PREFIX,
-    SUFFIX,
     check_target,
     local_error,
     make_folder,
     sync_folder,
 )
+from engine.transfer.temporaries import WITHOUT_RUN, Temporaries
 
 # Files of one group: with 128 KiB each some 4 MiB, and a few milliseconds of one thread.
 MAX_GROUP = 32
@@ -61,13 +59,17 @@ class _Write:
         "durable",
         "error",
         "mtime_ns",
+        "names",
         "target",
         "temporary",
         "waiter",
     )
 
-    def __init__(self, target: Path, data: bytes | bytearray, mtime_ns: int | None) -> None:
+    def __init__(
+        self, target: Path, data: bytes | bytearray, mtime_ns: int | None, names: Temporaries
+    ) -> None:
         self.target = target
+        self.names = names
         self.data = data
         self.mtime_ns = mtime_ns
         self.temporary = ""
@@ -89,8 +91,9 @@ class _Write:
 class FileWriter:
     """Writes whole files; for one event loop."""
 
-    def __init__(self, door: ThreadDoor) -> None:
+    def __init__(self, door: ThreadDoor, names: Temporaries = WITHOUT_RUN) -> None:
         self._door = door
+        self._names = names
         self._pending: deque[_Write] = deque()
         self._trips = 0
         self._most = TRIPS
@@ -108,7 +111,7 @@ class FileWriter:
             UsageError: The target is a folder, a link or a device, or cannot be written.
             TransferError: The disk is full, or says no.
         """
-        write = _Write(target, data, mtime_ns)
+        write = _Write(target, data, mtime_ns, self._names)
         if self._is_in_memory(target):
             _write_all([write])
         else:
@@ -227,7 +230,7 @@ def _try(step: Callable[[_Write], None], write: _Write) -> None:
 def _begin(write: _Write) -> None:
     mode = check_target(write.target)
     folder = os.path.dirname(write.target) or "."
-    temporary = f"{folder}/{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
+    temporary = f"{folder}/{write.names.new(folder)}"
     try:
         write.descriptor = disk.open(temporary, CREATE, 0o666)
     except (FileNotFoundError, NotADirectoryError):
