@@ -25,7 +25,6 @@ from engine.errors import (
     ChecksumMismatch,
     ConnectionFailed,
     EngineError,
-    NotConnected,
     NotFound,
     S3Error,
     TransferError,
@@ -72,13 +71,16 @@ async def create_upload(
 
     async def ask() -> UploadId:
         nonlocal lost
+        lost += 1  # until it is known; nobody hears of a try that is out of time
         try:
-            return await context.control.create_multipart_upload(
+            upload_id = await context.control.create_multipart_upload(
                 url, algorithm, options=context.options
             )
-        except ConnectionFailed as error:
-            lost += not isinstance(error, NotConnected)
+        except EngineError as error:
+            lost -= not may_have_worked(error)
             raise
+        lost -= 1
+        return upload_id
 
     async def create() -> None:
         nonlocal named
