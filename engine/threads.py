@@ -33,6 +33,13 @@ class _CountsThreads(Protocol):
     def thread_ended(self) -> None: ...
 
 
+@runtime_checkable
+class _MakesCalls(Protocol):
+    """A loop that makes the calls itself, one at a time and when it likes: a simulation."""
+
+    def make_call(self, take: Callable[[], bool], work: Callable[[], None]) -> None: ...
+
+
 class ThreadDoor:
     """Runs blocking calls in at most ``max_threads`` threads of one event loop.
 
@@ -49,6 +56,7 @@ class ThreadDoor:
         self._growing = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._counts: _CountsThreads | None = None
+        self._caller: _MakesCalls | None = None
 
     async def run(
         self,
@@ -79,6 +87,7 @@ class ThreadDoor:
             virtual = cast("object", loop)
             self._loop = loop
             self._counts = virtual if isinstance(virtual, _CountsThreads) else None
+            self._caller = virtual if isinstance(virtual, _MakesCalls) else None
         if self._counts is not None:
             self._counts.thread_started()
 
@@ -102,9 +111,12 @@ class ThreadDoor:
     async def _run(self, job: _Job[T], discard: Callable[[T], object] | None) -> T:
         if self._closed:
             raise RuntimeError("the door to threads is closed")
-        if self._threads < min(self._under_way, self._max_threads, FIRST_THREADS):
-            self._start_thread()
-        self._jobs.put(job)
+        if self._caller is not None:
+            self._caller.make_call(job.take, job.work)
+        else:
+            if self._threads < min(self._under_way, self._max_threads, FIRST_THREADS):
+                self._start_thread()
+            self._jobs.put(job)
         try:
             return await job.waiter
         except asyncio.CancelledError:

@@ -74,8 +74,7 @@ def plan_ranges(size: int, config: TransferConfig) -> PartPlan:
     """
     if size <= config.multipart_download_threshold:
         return _whole(size)
-    needed = -(-size // config.limits.max_parts)
-    return _cut(size, max(config.part_size, -(-needed // MiB) * MiB))
+    return _cut(size, raised_part_size(size, config.part_size, config.limits))
 
 
 def plan_ranges_of_parts(sizes: Sequence[int], config: TransferConfig) -> PartPlan:
