@@ -9,12 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
-from xml.parsers import expat
 
 from engine._wire.xml import run_expat
 from engine.errors import ProtocolError
 
 _MAX_DEPTH = 16
+# S3's pages have 1,000 rows of some ten elements; other stores' may be longer. Far more would cost
+# far more memory than the bytes that they came in.
+MAX_ROWS = 10_000
+_MAX_ELEMENTS = 200_000
+# A key has at most 3 KiB when it is encoded, a token some hundred bytes.
+_MAX_TEXT = 64 * 1024
+# An object may have several.
+_MAY_REPEAT = frozenset({"ChecksumAlgorithm"})
 # Text that a parser would change or drop: line ends are normalised, unless written as numbers.
 _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _WRITTEN = str.maketrans(
@@ -25,11 +32,16 @@ _WRITTEN = str.maketrans(
 class Document(NamedTuple):
     """One answer.
 
-    Attributes:
-        root: Name of the root element.
-        values: Texts of the elements below the root, by name; the last of a name wins.
-        rows: The same one level deeper, one for each element of the name that was asked for;
-            texts that are deeper still by both names (``Initiator/ID``).
+        Attributes:
+            root: Name of the root element.
+    <<<<<<< Updated upstream
+            values: Texts of the elements below the root, by name; the last of a name wins.
+            rows: The same one level deeper, one for each element of the name that was asked for;
+                texts that are deeper still by both names (``Initiator/ID``).
+    =======
+            values: Texts of the elements below the root, by name.
+            rows: The same one level deeper, one for each element of the name that was asked for.
+    >>>>>>> Stashed changes
     """
 
     root: str
@@ -45,10 +57,11 @@ def read_document(body: bytes, row: str = "", *, below: str = "") -> Document:
         below: Read the element of this name as the root, where an envelope is around it.
 
     Raises:
-        ProtocolError: Not XML, a document type, or over 16 levels deep.
+        ProtocolError: Not XML, a document type, over 16 levels deep, more rows than any page has,
+            or ambiguous: one field twice with different texts, or text between elements.
     """
     reader = _Reader(row, below)
-    run_expat(expat.ParserCreate(), reader, body, "an answer")
+    run_expat(reader, body, "an answer")
     return Document(reader.root, reader.values, reader.rows)
 
 
@@ -105,18 +118,26 @@ class _Reader:
         self._row: dict[str, str] | None = None
         self._field = ""
         self._text = ""
+        self._elements = 0
+        self._open = False  # whether the last tag was a start
 
     def start(self, name: str, _attributes: Mapping[str, str]) -> None:
         self._depth += 1
+        self._elements += 1
         depth = self._depth - self._base
         if self._depth > _MAX_DEPTH:
             raise ProtocolError(f"an answer over {_MAX_DEPTH} levels deep")
-        self._text = ""
+        if self._elements > _MAX_ELEMENTS:
+            raise ProtocolError(f"an answer of over {_MAX_ELEMENTS} elements")
+        self._check_blank()
+        self._text, self._open = "", True
         if depth == 3:
             self._field = name
         elif depth == 2 and name == self._row_name:
             self._row = {}
             self.rows.append(self._row)
+            if len(self.rows) > MAX_ROWS:
+                raise ProtocolError(f"an answer of over {MAX_ROWS} rows")
         elif self._depth == 1 or name == self._below:
             self.root = name
             if name == self._below:
@@ -124,16 +145,34 @@ class _Reader:
 
     def end(self, name: str) -> None:
         depth = self._depth - self._base
+        if not self._open:
+            self._check_blank()
         if depth == 3 and self._row is not None:
-            self._row[name] = self._text
+            self._keep(self._row, name)
         elif depth == 4 and self._row is not None:
-            self._row[f"{self._field}/{name}"] = self._text
+            self._keep(self._row, f"{self._field}/{name}")
         elif depth == 2:
             if self._row is None:
-                self.values[name] = self._text
+                self._keep(self.values, name)
             self._row = None
         self._depth -= 1
-        self._text = ""
+        self._text, self._open = "", False
 
     def text(self, data: str) -> None:
         self._text += data
+        if len(self._text) > _MAX_TEXT:
+            if self._text.isspace():
+                self._text = ""  # between elements; a server may send blanks while it works
+            else:
+                raise ProtocolError(f"an answer with a text over {_MAX_TEXT} characters")
+
+    def _keep(self, fields: dict[str, str], name: str) -> None:
+        text = self._text if self._open else ""  # what stood behind elements is blank
+        if fields.setdefault(name, text) != text and name not in _MAY_REPEAT:
+            raise ProtocolError(f"an answer that says <{name[:60]}> twice, and differently")
+        fields[name] = text
+
+    def _check_blank(self) -> None:
+        """A text that has elements beside it is none of ours: which part of it is meant?"""
+        if self._text and not self._text.isspace():
+            raise ProtocolError(f"an answer with text between elements: {self._text[:40]!r}")

@@ -17,12 +17,15 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from engine._wire.documents import read_document
+from engine._wire.documents import MAX_ROWS, read_document
+from engine.errors import ProtocolError
 
 _COLUMNS = ("Key", "LastModified", "ETag", "Size", "StorageClass")
 _FIRST = b"<Contents>"
 _LAST = b"</Contents>"
 _ONE_ROW = b"<Contents></Contents>"
+# No longer than so many rows of the shortest kind: what need not be counted.
+_FEW_BYTES = 80 * MAX_ROWS
 # Text of the fields that are read over: without markup, references and control characters.
 _PLAIN = "[A-Za-z0-9_.:@ -]*"
 _FIELDS = ("ChecksumAlgorithm", "ChecksumType")
@@ -34,7 +37,7 @@ class Listing(NamedTuple):
 
     Attributes:
         root: Name of the root element.
-        values: Texts of the other elements below the root, by name; the last of a name wins.
+        values: Texts of the other elements below the root, by name.
         keys: As they were sent, so they may be encoded.
     """
 
@@ -51,7 +54,7 @@ def read_listing(body: bytes) -> Listing:
     """Read a page.
 
     Raises:
-        ProtocolError: Not XML, a document type, or over 16 levels deep.
+        ProtocolError: As ``read_document``.
     """
     return _read_by_pattern(body) or _read_by_parser(body)
 
@@ -69,6 +72,8 @@ def _read_by_pattern(body: bytes) -> Listing | None:
     markup = b"!" in body and b"<!" in body
     if start < 0 or stop < start or not body.isascii() or markup:
         return None
+    if stop - start > _FEW_BYTES and body.count(_FIRST) > MAX_ROWS:
+        raise ProtocolError(f"an answer of over {MAX_ROWS} rows")
     region = body[start:stop].decode("ascii")
     found = _pattern().findall(region)
     if sum([len(row[0]) for row in found]) != len(region):
@@ -94,7 +99,8 @@ def _pattern() -> re.Pattern[str]:
 
     def any_of(names: tuple[str, ...], more: str = "") -> str:
         fields = "|".join(f"<{name}>{_PLAIN}</{name}>" for name in names)
-        return f"(?:{fields}{more})*"
+        # Possessive: fields that repeat without an end must not be tried in every division.
+        return f"(?:{fields}{more})*+"
 
     owner = f"|<Owner>{any_of(('ID', 'DisplayName'))}</Owner>"
     restore = f"|<RestoreStatus>{any_of(_FIELDS_OF_RESTORE)}</RestoreStatus>"

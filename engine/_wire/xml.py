@@ -20,6 +20,13 @@ from engine.redact import redact
 MAX_ERROR_BYTES = 64 * 1024
 _MAX_DEPTH = 16
 _MAX_VALUE = 1024
+# Documents go to expat in pieces. A tag that is still open so many bytes behind its begin has more
+# attributes than any answer of S3, and each would become an object before we hear of the first.
+_PIECE = 64 * 1024
+_MAX_TAG = 128 * 1024
+# S3 and STS write UTF-8. What a document says of itself is not asked: Python has codecs that expat
+# cannot work with, and an unknown one would be an error of another kind.
+_ENCODING = "utf-8"
 
 # Elements worth showing. A list of what is kept and not of what is dropped: <Token-0>,
 # <AWSAccessKeyId>, <StringToSign> and whatever comes next stay out.
@@ -64,7 +71,7 @@ def parse_error(body: bytes | bytearray | memoryview) -> ErrorDocument:
     if len(body) > MAX_ERROR_BYTES:
         raise ProtocolError(f"an error document of {len(body)} bytes (limit {MAX_ERROR_BYTES})")
     reader = _Reader()
-    run_expat(expat.ParserCreate(namespace_separator=" "), reader, bytes(body), "an error document")
+    run_expat(reader, bytes(body), "an error document", namespaces=" ")
     if reader.root not in ("Error", "ErrorResponse", "Response"):
         raise ProtocolError(f"not an error document: <{reader.root[:60]}>")
     values = reader.values
@@ -85,15 +92,20 @@ class ElementReader(Protocol):
     def text(self, data: str) -> None: ...
 
 
-def run_expat(parser: expat.XMLParserType, reader: ElementReader, body: bytes, what: str) -> None:
+def run_expat(
+    reader: ElementReader, body: bytes, what: str, *, namespaces: str | None = None
+) -> None:
     """Tell ``reader`` all of ``body``.
 
     Args:
         what: The document, for messages.
+        namespaces: Stands between a namespace and a name; None takes names as they are written.
 
     Raises:
-        ProtocolError: Not XML, or with a document type, as entities could blow up.
+        ProtocolError: Not XML, with a document type, as entities could blow up, or with a tag that
+            does not end.
     """
+    parser = expat.ParserCreate(_ENCODING, namespaces)
 
     def refuse_doctype(*_: object) -> None:
         raise ProtocolError(f"{what} with a document type")
@@ -104,7 +116,13 @@ def run_expat(parser: expat.XMLParserType, reader: ElementReader, body: bytes, w
     parser.EndElementHandler = reader.end
     parser.CharacterDataHandler = reader.text
     try:
-        parser.Parse(body, True)
+        taken = 0
+        while len(body) - taken > _PIECE:
+            parser.Parse(body[taken : taken + _PIECE], False)
+            taken += _PIECE
+            if taken - parser.CurrentByteIndex > _MAX_TAG:
+                raise ProtocolError(f"{what} with a tag over {_MAX_TAG} bytes")
+        parser.Parse(body[taken:], True)
     except expat.ExpatError as error:
         raise ProtocolError(f"{what} that is not XML: {error}") from None
 

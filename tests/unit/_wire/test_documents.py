@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine._wire.documents import complete_document, delete_document, is_writable, read_document
+from engine._wire.documents import (
+    MAX_ROWS,
+    complete_document,
+    delete_document,
+    is_writable,
+    read_document,
+)
 from engine.errors import ProtocolError
 
 _NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
@@ -55,6 +61,36 @@ def test_an_envelope_can_be_looked_into() -> None:
 def test_what_is_no_answer_is_refused(body: bytes) -> None:
     with pytest.raises(ProtocolError):
         read_document(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<a><Key>x</Key><Key>y</Key></a>",
+        b"<a><Row><Key>x</Key><Key>y</Key></Row></a>",
+        b"<a><Key>x<b/>y</Key></a>",
+        b"<a><Key><b/>y</Key></a>",
+        b"<a>" + b"<Row/>" * (MAX_ROWS + 1) + b"</a>",
+        b"<a><Key>" + b"x" * 100_000 + b"</Key></a>",
+        b"<a><Key " + b"".join(b'n%d="" ' % n for n in range(100_000)) + b"/></a>",
+        b"".join(b"<n%d/>" % n for n in range(300_000)).join((b"<a>", b"</a>")),
+    ],
+    ids=["field", "field of a row", "mixed", "behind", "rows", "text", "attributes", "names"],
+)
+def test_what_is_ambiguous_or_without_an_end_is_refused(body: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        read_document(body, "Row")
+
+
+@pytest.mark.parametrize("encoding", ["shift_jis", "no-such-codec", "utf-7", "iso-8859-1"])
+def test_what_a_document_says_of_its_encoding_is_not_asked(encoding: str) -> None:
+    body = f'<?xml version="1.0" encoding="{encoding}"?><a><Key>\u00e9</Key></a>'.encode()
+    assert read_document(body).values == {"Key": "\u00e9"}
+
+
+def test_a_field_may_repeat_itself_and_blanks_are_nothing() -> None:
+    body = b"<a>" + b" " * 200_000 + b"<Key>x</Key>\n<Key>x</Key></a>"
+    assert read_document(body).values == {"Key": "x"}
 
 
 _texts = st.text(max_size=40).filter(is_writable)

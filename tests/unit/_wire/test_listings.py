@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine._wire import listings
-from engine._wire.documents import read_document
+from engine._wire.documents import MAX_ROWS, read_document
 from engine._wire.listings import Listing, read_listing
 from engine.errors import ProtocolError
 
@@ -85,6 +85,15 @@ def test_every_other_page_is_read_by_the_parser(rows: list[str]) -> None:
 def test_what_is_no_xml_is_refused(body: bytes) -> None:
     with pytest.raises(ProtocolError):
         read_listing(body)
+
+
+def test_fields_and_rows_without_an_end_are_refused_at_once() -> None:
+    """A pattern could try them in every division."""
+    field = "<ChecksumType>x</ChecksumType>"
+    broken = _page(_ROW.replace("</Contents>", field * 50_000 + "<Odd/></Contents>"))
+    assert listings._read_by_pattern(broken) is None
+    with pytest.raises(ProtocolError, match="rows"):
+        read_listing(_page(_ROW * (MAX_ROWS + 1)))
 
 
 _pieces = st.sampled_from(
