@@ -54,6 +54,7 @@ class Connection(Bodies, asyncio.BufferedProtocol):
         self._buffer = memoryview(bytearray(RECEIVE_BUFFER))
         self._reading = True
         self._into: memoryview | None = None
+        self._into_span = ""
         self._answered = False
         self._hears: Callable[[], bool] | None = None
         self._gone = anyio.Event()
@@ -63,7 +64,11 @@ class Connection(Bodies, asyncio.BufferedProtocol):
     # The exchange, in the order of its calls.
 
     def begin(
-        self, method: str, patience: float | None = None, into: memoryview | None = None
+        self,
+        method: str,
+        patience: float | None = None,
+        into: memoryview | None = None,
+        span: str = "",
     ) -> None:
         """Start an exchange; the connection must be ``quiet``.
 
@@ -71,11 +76,13 @@ class Connection(Bodies, asyncio.BufferedProtocol):
             patience: Seconds without a byte of the answer; None for the usual.
             into: Takes the body of a success if it is exactly as long, before ``head`` returns:
                 a small object is waited for once. ``complete`` tells whether it did.
+            span: How the Content-Range of that success begins (``bytes 0-9/``); empty where the
+                whole was asked for. The body of any other answer is not waited for.
         """
         assert self._reader is None or self._reader.complete, "the last exchange is not over"
         self._reader = ResponseReader(method)
         self._early = self._answered = False
-        self._into = into
+        self._into, self._into_span = into, span
         self._patience = patience
         self.exchanges += 1
         self._touch()
@@ -337,7 +344,7 @@ class Connection(Bodies, asyncio.BufferedProtocol):
             self._early = True
             self._out.clear()
         into, self._into = self._into, None
-        if into is not None and head.status in (200, 206) and self._reader.remaining == len(into):
+        if into is not None and self._reader.remaining == len(into) and self._is_meant(head):
             self._target, self._filled = into, 0
             self._take_pending()
             if self._target is not None:
@@ -347,6 +354,12 @@ class Connection(Bodies, asyncio.BufferedProtocol):
         if not self._reader.complete:
             self._pause_reading()
         self._notify()
+
+    def _is_meant(self, head: ResponseHead) -> bool:
+        if not self._into_span or head.status == 200:
+            return head.status == 200
+        where = head.headers.get("content-range", "")
+        return head.status == 206 and where.startswith(self._into_span)
 
     def _take_pending(self) -> None:
         """Move body bytes from our buffer to the target, then let more come if there is room."""

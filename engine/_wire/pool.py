@@ -202,6 +202,7 @@ class ConnectionPool:
         repeatable: bool,
         patience: float | None = None,
         into: memoryview | None = None,
+        span: str = "",
     ) -> Response:
         """One exchange up to the answer's head; the answer is to be given to ``release``.
 
@@ -210,7 +211,8 @@ class ConnectionPool:
             repeatable: Whether the request may be made again if a reused connection dies
                 before the first byte of the answer.
             patience: Seconds without a byte of the answer, where the usual is too short.
-            into: Takes the body of a success that is exactly as long; see ``Connection.begin``.
+            into, span: Takes the body of a success that is exactly as long; see
+                ``Connection.begin``.
 
         Raises:
             ConnectionFailed: No connection, no answer, or half of one.
@@ -224,7 +226,7 @@ class ConnectionPool:
             if connection is None:
                 connection = await self._open(origin)
             try:
-                head = await self._ask(connection, method, send, patience, into)
+                head = await self._ask(connection, method, send, patience, into, span)
             except ConnectionFailed:
                 fresh = connection.exchanges == 1 and not connection.idle_since
                 if fresh or connection.answer_started or connection.timed_out or not repeatable:
@@ -232,7 +234,7 @@ class ConnectionPool:
                 self._drop(connection)
                 self._replaced += 1
                 connection = await self._open(origin)
-                head = await self._ask(connection, method, send, patience, into)
+                head = await self._ask(connection, method, send, patience, into, span)
             return Response(origin, connection, head)
         except BaseException:
             self._end(origin, connection)
@@ -256,9 +258,10 @@ class ConnectionPool:
         send: Send,
         patience: float | None,
         into: memoryview | None,
+        span: str,
     ) -> ResponseHead:
         began = self._clock.monotonic()
-        connection.begin(method, patience, into)
+        connection.begin(method, patience, into, span)
         try:
             await send(connection)
         except EarlyAnswer:

@@ -189,11 +189,13 @@ class WirePlane(DataPlane):
         call.plain = plain
         call.signed = {**(CHECKSUM_MODE if algorithm is not None else {}), **options.for_part()}
         call.kept = True
-        into = None
+        into, span = None, ""
         if sink.memory is not None:
             into = sink.memory[sink_offset : sink_offset + range.length if range else None]
             if len(into) > INLINE_SUM:
                 into = None
+            elif range is not None:
+                span = f"bytes {range.start}-{range.stop - 1}/"
 
         async def send(connection: Connection) -> None:
             connection.begin_send(_NOTHING, await self.exchanges.signed_head(call))
@@ -202,7 +204,7 @@ class WirePlane(DataPlane):
         try:
             await self.exchanges.ready(call)
             response = await self._pool.exchange(
-                call.target.origin, "GET", send, repeatable=True, into=into
+                call.target.origin, "GET", send, repeatable=True, into=into, span=span
             )
             try:
                 headers = response.head.headers
