@@ -100,11 +100,12 @@ class Bucket:
         """The answer to a request whose body of ``body_bytes`` has been read over."""
         headers = request.headers
         query = parse_qs(request.query, keep_blank_values=True) if request.query else {}
-        key = unquote(request.path[1:].partition("/")[2])
+        bucket, _, key = request.path[1:].partition("/")
+        key = unquote(key)
         if request.method == "PUT":
             return self._put(query, headers, body_bytes)
         if request.method == "GET" and "list-type" in query:
-            return self._list(query)
+            return self._list(bucket, query)
         if request.method in ("GET", "HEAD"):
             return self._get(request.method, key, headers)
         if request.method == "POST":
@@ -182,7 +183,7 @@ class Bucket:
         name = "CompleteMultipartUploadResult"
         return self._xml(200, f"<{name} {_XMLNS}>{text}</{name}>")
 
-    def _list(self, query: dict[str, list[str]]) -> Answer:
+    def _list(self, bucket: str, query: dict[str, list[str]]) -> Answer:
         self.counts.operations["list"] += 1
         prefix, after = _first(query, "prefix"), _first(query, "continuation-token")
         keys = [key for key in self._keys if key.startswith(prefix) and key > after]
@@ -196,7 +197,7 @@ class Bucket:
         following = f"<NextContinuationToken>{page[-1]}</NextContinuationToken>" if more else ""
         return self._xml(
             200,
-            f"<ListBucketResult {_XMLNS}><Name>b</Name><Prefix>{prefix}</Prefix>"
+            f"<ListBucketResult {_XMLNS}><Name>{bucket}</Name><Prefix>{prefix}</Prefix>"
             f"<KeyCount>{len(page)}</KeyCount><MaxKeys>{_PAGE}</MaxKeys>"
             f"<IsTruncated>{str(more).lower()}</IsTruncated>{following}{rows}</ListBucketResult>",
         )

@@ -23,6 +23,7 @@
     |   |   `-- NotConnected       no connection was to be had, so nothing was sent
     |   |       `-- ProxyRefused   the proxy does not let us through
     |   |-- ProtocolError          an answer that HTTP or S3 does not allow
+    |   |   `-- BadListing         a page of a listing that cannot be one
     |   |-- RedirectRefused        an answer that points at another host; never followed
     |   |-- ChecksumMismatch       the bytes are not the bytes that were meant
     |   |-- ClientEncrypted        its bytes were encrypted before they came to S3
@@ -57,11 +58,14 @@ class EngineError(Exception):
     Attributes:
         code: Stable short code, printed as ``error[CODE]``.
         retryable: Whether the same call may succeed when made again.
+        most_attempts: Tries after which a call that fails so is given up, where they are fewer than
+            usual.
         exit_code: The exit status of the command when this error ends it.
     """
 
     code: ClassVar[str] = "E000"
     retryable: ClassVar[bool] = False
+    most_attempts: ClassVar[int | None] = None
     exit_code: ClassVar[int] = 1
 
     def __init__(self, headline: str, *, fix: str = "", **facts: object) -> None:
@@ -237,6 +241,15 @@ class ProtocolError(TransferError):
 
     code = "T121"
     retryable = True
+
+
+class BadListing(ProtocolError):
+    """A page of a listing that cannot be one: not of what was asked for, or not as S3 lists, or
+    with no way to the next. An empty listing in its place would be a lie."""
+
+    code = "T125"
+    # Who answers so does it again: the right answer must come soon, or the run must end.
+    most_attempts = 4
 
 
 class RedirectRefused(TransferError):

@@ -74,6 +74,19 @@ AWS = StoreLimits()
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html: 48.8 TiB, which is 10,000
 parts of 5 GiB. CopyObject: .../AmazonS3/latest/API/API_CopyObject.html"""
 
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/directory-bucket-naming-rules.html
+_DIRECTORY_BUCKET = "--x-s3"
+
+
+def lists_in_order(bucket: str) -> bool:
+    """Whether a listing is in the order of the keys' UTF-8 bytes: all but those of directory
+    buckets are.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
+    """
+    return not bucket.endswith(_DIRECTORY_BUCKET)
+
+
 _ALL = (
     AWS,
     # docs.ceph.com, radosgw configuration: rgw_multipart_min_part_size 5 MiB,

@@ -243,6 +243,9 @@ class _Attempts:
             self._refreshes -= 1
             return self._refreshes < 0
         self._left -= 1
+        most = getattr(_error_of(retry_state), "most_attempts", None)
+        if most is not None and retry_state.attempt_number >= most:
+            return True
         return self._left < 0 or not self._budget.take()
 
 

@@ -15,8 +15,16 @@ from engine.planes.aws_data import AwsDataPlane
 from engine.planes.aws_parameters import checksum_field, checksum_in, parameters
 from engine.planes.copies import copied_part, copy_headers, part_copy_headers
 from engine.planes.errors import GONE, s3_error
+from engine.planes.pages import (
+    check_bucket,
+    check_count,
+    check_keys,
+    is_truncated,
+    next_part,
+    next_token,
+)
 from engine.planes.regions import BucketRegions
-from engine.planes.uploads import going_on, in_order, open_upload
+from engine.planes.uploads import going_on, open_upload
 from engine.protocols import (
     ChecksumAlgorithm,
     Clock,
@@ -40,8 +48,7 @@ from engine.types import (
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 MAX_DELETE = 1_000
-# 10,000 parts in pages of 1,000; a store may give smaller ones.
-_MAX_PARTS_PAGES = 1_000
+_OF_A_PAGE = ("IsTruncated", "KeyCount", "NextContinuationToken", "NextPartNumberMarker")
 
 
 @final
@@ -120,26 +127,21 @@ class AwsControlPlane(ControlPlane):
         if token is not None:
             asked["ContinuationToken"] = token
         answer = await self._calls.call("list_objects_v2", prefix, asked)
-        _said(answer, "Name", prefix)
+        rows = answer.get("Contents", ())
+        check_bucket(prefix, answer.get("Name"))
+        told = _told(answer)
+        check_count(prefix, told.get("KeyCount"), len(rows))
+        check_keys(prefix, [row.get("Key", "") for row in rows])
         page = [
             ObjectInfo(
                 S3Url(prefix.bucket, row["Key"]),
-                size=int(row["Size"]),
+                size=int(_said(row, "Size", prefix)),
                 etag=row.get("ETag", ""),
                 last_modified=row.get("LastModified"),
             )
-            for row in answer.get("Contents", ())
+            for row in rows
         ]
-        if not answer.get("IsTruncated"):
-            return page, None
-        following = answer.get("NextContinuationToken")
-        if not following:
-            raise S3Error(
-                f"the listing of {prefix} does not say how to go on",
-                s3_code="BadListing",
-                status=200,
-            )
-        return page, str(following)
+        return page, next_token(prefix, told)
 
     async def create_multipart_upload(
         self, url: S3Url, algorithm: ChecksumAlgorithm | None, *, options: ObjectOptions = PLAIN
@@ -183,19 +185,21 @@ class AwsControlPlane(ControlPlane):
     ) -> Sequence[ListedPart] | None:
         asked = {"Key": url.key, "UploadId": upload_id, **parameters(options.for_part())}
         parts: list[ListedPart] = []
-        for _ in range(_MAX_PARTS_PAGES):
+        marker = 0
+        while True:
             try:
                 answer = await self._calls.call("list_parts", url, asked)
             except S3Error as error:
                 if error.s3_code in GONE:
                     return None
                 raise
-            parts += [_listed_part(row, url) for row in answer.get("Parts", ())]
-            following = answer.get("NextPartNumberMarker")
-            if not answer.get("IsTruncated") or following in (None, asked.get("PartNumberMarker")):
-                return in_order(url, parts)
-            asked["PartNumberMarker"] = following
-        raise ProtocolError(f"the list of the parts of {url} does not end")
+            page = [_listed_part(row, url) for row in answer.get("Parts", ())]
+            parts += page
+            numbers = [part.number for part in page]
+            marker = next_part(f"the list of the parts of {url}", _told(answer), numbers, marker)
+            if not marker:
+                return parts
+            asked["PartNumberMarker"] = marker
 
     async def list_uploads(
         self,
@@ -208,7 +212,7 @@ class AwsControlPlane(ControlPlane):
         if after is not None:
             asked |= {"KeyMarker": after[0], "UploadIdMarker": after[1]}
         answer = await self._calls.call("list_multipart_uploads", prefix, asked)
-        _said(answer, "Bucket", prefix)
+        check_bucket(prefix, answer.get("Bucket"))
         page = [
             open_upload(
                 prefix,
@@ -219,7 +223,7 @@ class AwsControlPlane(ControlPlane):
             )
             for row in answer.get("Uploads", ())
         ]
-        if not answer.get("IsTruncated"):
+        if not is_truncated(f"the listing of the open uploads of {prefix}", _told(answer)):
             return page, None
         following = answer.get("NextKeyMarker", ""), answer.get("NextUploadIdMarker", "")
         return page, going_on(prefix, following, after)
@@ -312,6 +316,14 @@ def _said(answer: Mapping[str, Any], field: str, url: S3Url) -> Any:
     if answer.get(field) in (None, ""):
         raise ProtocolError(f"an answer without {field} for {url}", fix="Check the endpoint")
     return answer[field]
+
+
+def _told(answer: Mapping[str, Any]) -> dict[str, str]:
+    """What a page says of itself, in the words of the document."""
+    said = {name: str(answer[name]) for name in _OF_A_PAGE if name in answer}
+    if "IsTruncated" in said:
+        said["IsTruncated"] = said["IsTruncated"].lower()
+    return said
 
 
 def _listed_part(row: Mapping[str, Any], url: S3Url) -> ListedPart:

@@ -11,8 +11,9 @@ from datetime import datetime
 from urllib.parse import unquote_plus
 
 from engine._wire.documents import Document
-from engine.errors import ProtocolError
+from engine.errors import BadListing, ProtocolError
 from engine.planes.answers import checksum_in
+from engine.planes.pages import check_bucket, is_truncated
 from engine.types import ListedPart, OpenUpload, S3Url, UploadId
 
 
@@ -31,26 +32,15 @@ def listed_part(row: Mapping[str, str]) -> ListedPart:
     )
 
 
-def in_order(url: S3Url, parts: Sequence[ListedPart]) -> Sequence[ListedPart]:
-    """``parts``, where each number comes once and after the smaller ones.
-
-    Raises:
-        ProtocolError: It does not.
-    """
-    numbers = [part.number for part in parts]
-    if any(a >= b for a, b in zip(numbers, numbers[1:], strict=False)):
-        raise ProtocolError(f"the parts of {url} are listed out of order")
-    return parts
-
-
 def open_uploads(
     prefix: S3Url, document: Document, after: tuple[str, str] | None
 ) -> tuple[Sequence[OpenUpload], tuple[str, str] | None]:
     """A page of ListMultipartUploads, and what the next one comes after.
 
     Raises:
-        ProtocolError: An upload that was not asked for, or has no id; or no way to go on.
+        BadListing: An upload that was not asked for, or has no id; or no way to go on.
     """
+    check_bucket(prefix, document.values.get("Bucket"))
     encoded = document.values.get("EncodingType") == "url"
 
     def plain(text: str) -> str:
@@ -66,7 +56,7 @@ def open_uploads(
         )
         for row in document.rows
     ]
-    if document.values.get("IsTruncated") != "true":
+    if not is_truncated(f"the listing of the open uploads of {prefix}", document.values):
         return page, None
     values = document.values
     following = plain(values.get("NextKeyMarker", "")), values.get("NextUploadIdMarker", "")
@@ -76,9 +66,9 @@ def open_uploads(
 def open_upload(
     prefix: S3Url, key: str, upload_id: str, initiated: datetime | None, initiator: str
 ) -> OpenUpload:
-    """One open upload. Raises ProtocolError: it was not asked for, or has no id."""
+    """One open upload. Raises BadListing: it was not asked for, or has no id."""
     if not key or not key.startswith(prefix.key) or not upload_id:
-        raise ProtocolError(
+        raise BadListing(
             f"asked for the open uploads of {prefix}, got {key[:60]!r} {upload_id[:60]!r}",
             fix="Check the endpoint",
         )
@@ -88,9 +78,9 @@ def open_upload(
 def going_on(
     prefix: S3Url, following: tuple[str, str], after: tuple[str, str] | None
 ) -> tuple[str, str]:
-    """``following``, where the listing goes on by it. Raises ProtocolError: it does not."""
+    """``following``, where the listing goes on by it. Raises BadListing: it does not."""
     if not following[0] or following == after:
-        raise ProtocolError(f"the listing of the open uploads of {prefix} does not go on")
+        raise BadListing(f"the listing of the open uploads of {prefix} does not go on")
     return following
 
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import repeat
 from typing import final
-from urllib.parse import unquote_plus
 
 from engine._wire.documents import (
     Document,
@@ -25,21 +24,23 @@ from engine._wire.listings import Listing, read_listing
 from engine._wire.sigv4 import encode_query
 from engine._wire.xml import parse_error
 from engine.config import Endpoints
-from engine.errors import ProtocolError, S3Error
+from engine.errors import BadListing, ProtocolError, S3Error
 from engine.events import Emit, silent
 from engine.options import PLAIN, ObjectOptions
 from engine.planes.answers import checksum_in, object_info, stored_part
 from engine.planes.copies import copy_headers, part_copy_headers
 from engine.planes.errors import GONE, NO_CHECKSUM, s3_error
-from engine.planes.exchange import CHECKSUM_MODE, Answer, Call, Exchanges, version_query
+from engine.planes.exchange import CHECKSUM_MODE, Answer, Call, Exchanges, naming, version_query
 from engine.planes.lease_rules import is_near_expiry
-from engine.planes.uploads import (
-    in_order,
-    instant_in,
-    listed_part,
-    number_in,
-    open_uploads,
+from engine.planes.pages import (
+    check_bucket,
+    check_count,
+    check_keys,
+    next_part,
+    next_token,
+    plain_keys,
 )
+from engine.planes.uploads import instant_in, listed_part, number_in, open_uploads
 from engine.planes.wire import WirePlane
 from engine.planes.wire_copies import WireCopies
 from engine.protocols import (
@@ -71,8 +72,6 @@ MAX_DELETE = 1_000
 MAX_LISTING = 8 * MiB
 # A page has at most 1,000 parts, each with its checksums: some 500 bytes.
 MAX_PARTS_PAGE = 2 * MiB
-# 10,000 parts in pages of 1,000; a store may give smaller ones.
-_MAX_PARTS_PAGES = 1_000
 
 
 @final
@@ -165,19 +164,14 @@ class WireControlPlane(ControlPlane):
         call = self._exchanges.call("list objects", bucket, "GET", encode_query(query))
         call.signed = options.for_bucket()
         answer = await self._exchanges.small(call, limit=MAX_LISTING)
-        listing = read_listing(answer.body)
-        _check_root(call, listing.root, "ListBucketResult")
-        page = _page(prefix.bucket, listing)
-        if listing.values.get("IsTruncated") != "true":
-            return page, None
-        following = listing.values.get("NextContinuationToken")
-        if not following:
-            raise S3Error(
-                f"the listing of {prefix} does not say how to go on",
-                s3_code="BadListing",
-                status=200,
-            )
-        return page, following
+        try:
+            listing = read_listing(answer.body)
+        except ProtocolError as error:
+            raise BadListing(f"the listing of {prefix} cannot be read: {error.headline}") from None
+        if listing.root == "Error":
+            await self._read_late(call, answer, "ListBucketResult")
+        check_root(call, listing.root, "ListBucketResult")
+        return _page(prefix, listing), next_token(prefix, listing.values)
 
     async def create_multipart_upload(
         self, url: S3Url, algorithm: ChecksumAlgorithm | None, *, options: ObjectOptions = PLAIN
@@ -192,7 +186,7 @@ class WireControlPlane(ControlPlane):
                 "x-amz-checksum-type": "FULL_OBJECT",
             }
         answer = await self._exchanges.small(call)
-        document = _read(call, answer, "InitiateMultipartUploadResult")
+        document = await self._read_late(call, answer, "InitiateMultipartUploadResult")
         upload_id = document.values.get("UploadId", "")
         if not upload_id:
             raise ProtocolError(f"an answer without an upload id for {url}")
@@ -248,9 +242,9 @@ class WireControlPlane(ControlPlane):
     ) -> Sequence[ListedPart] | None:
         """https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListParts.html"""
         parts: list[ListedPart] = []
-        marker = "0"
-        for _ in range(_MAX_PARTS_PAGES):
-            query = [("part-number-marker", marker), ("uploadId", upload_id)]
+        marker = 0
+        while True:
+            query = [("part-number-marker", str(marker)), ("uploadId", upload_id)]
             call = self._exchanges.call("list parts", url, "GET", encode_query(query))
             call.signed = options.for_part()
             try:
@@ -259,13 +253,14 @@ class WireControlPlane(ControlPlane):
                 if error.s3_code in GONE:
                     return None
                 raise
-            document = _read(call, answer, "ListPartsResult", "Part")
-            parts += map(listed_part, document.rows)
-            following = document.values.get("NextPartNumberMarker", "")
-            if document.values.get("IsTruncated") != "true" or following in ("", marker):
-                return in_order(url, parts)
-            marker = following
-        raise ProtocolError(f"the list of the parts of {url} does not end")
+            document = await self._read_late(call, answer, "ListPartsResult", "Part")
+            with naming(call):
+                page = [*map(listed_part, document.rows)]
+            numbers = [part.number for part in page]
+            parts += page
+            marker = next_part(f"the list of the parts of {url}", document.values, numbers, marker)
+            if not marker:
+                return parts
 
     async def list_uploads(
         self,
@@ -283,7 +278,7 @@ class WireControlPlane(ControlPlane):
         )
         call.signed = options.for_bucket()
         answer = await self._exchanges.small(call, limit=MAX_LISTING)
-        document = _read(call, answer, "ListMultipartUploadsResult", "Upload")
+        document = await self._read_late(call, answer, "ListMultipartUploadsResult", "Upload")
         return open_uploads(prefix, document, after)
 
     async def copy_object(
@@ -355,22 +350,24 @@ class WireControlPlane(ControlPlane):
             error = s3_error(
                 "delete objects",
                 S3Url(bucket.bucket, refused.get("Key", "")),
-                code=refused.get("Code", ""),
+                code=refused.get("Code") or "Unknown",
                 status=200,
                 message=refused.get("Message", ""),
             )
             raise await self._exchanges.judged(call, error, answer.headers)
 
     async def _read_late(self, call: Call, answer: Answer, root: str, row: str = "") -> Document:
-        """The answer of a verb whose error may come behind a 200."""
-        document = read_document(answer.body.lstrip(), row)
-        if document.root != "Error":
-            return _checked(call, document, root)
-        said = parse_error(answer.body.lstrip())
+        """The document of an answer, which may be an error behind a 200."""
+        with naming(call):
+            document = read_document(answer.body.lstrip(), row)
+            if document.root != "Error":
+                check_root(call, document.root, root)
+                return document
+            said = parse_error(answer.body.lstrip())
         error = s3_error(
             call.operation,
             call.url,
-            code=said.code,
+            code=said.code or "Unknown",
             status=answer.status,
             message=said.message,
             request_id=answer.headers.get("x-amz-request-id", said.request_id),
@@ -386,29 +383,24 @@ class WireControlPlane(ControlPlane):
         return f"<WireControlPlane {self._exchanges!r}>"
 
 
-def _read(call: Call, answer: Answer, root: str, row: str = "") -> Document:
-    return _checked(call, read_document(answer.body, row), root)
-
-
-def _checked(call: Call, document: Document, root: str) -> Document:
-    _check_root(call, document.root, root)
-    return document
-
-
-def _check_root(call: Call, found: str, root: str) -> None:
+def check_root(call: Call, found: str, root: str) -> None:
     # Some stores name the root by the operation (ListPartsResponse): its fields decide.
     if found not in (root, root.replace("Result", "Response")):
-        raise ProtocolError(
+        kind = BadListing if root.startswith("List") else ProtocolError
+        raise kind(
             f"{call.operation} of {call.url} was answered with <{found[:60]}>",
             fix="Check the endpoint",
         )
 
 
-def _page(bucket: str, listing: Listing) -> list[ObjectInfo]:
+def _page(prefix: S3Url, listing: Listing) -> list[ObjectInfo]:
     """The objects of a page, column by column: this is the hot path of a listing."""
+    check_bucket(prefix, listing.values.get("Name"))
     keys = listing.keys
+    check_count(prefix, listing.values.get("KeyCount"), len(keys))
     if listing.values.get("EncodingType") == "url":
-        keys = [unquote_plus(key) if "%" in key or "+" in key else key for key in keys]
+        keys = plain_keys(prefix, keys)
+    check_keys(prefix, keys)
     digits = "".join(listing.sizes)
     numbers = digits.isdecimal() and digits.isascii() and "" not in listing.sizes
     sizes = map(int if numbers else number_in, listing.sizes)
@@ -417,7 +409,7 @@ def _page(bucket: str, listing: Listing) -> list[ObjectInfo]:
         modified = [*map(datetime.fromisoformat, listing.modified)]
     except ValueError:
         modified = [*map(instant_in, listing.modified)]
-    urls = map(S3Url, repeat(bucket), keys)
+    urls = map(S3Url, repeat(prefix.bucket), keys)
     classes = [name or None for name in listing.classes]
     return [
         ObjectInfo(url, size, etag, last_modified=seen, storage_class=kept)

@@ -19,7 +19,7 @@ from engine.errors import ProtocolError
 from engine.options import ObjectOptions
 from engine.planes.answers import checksum_in
 from engine.planes.copies import copied_part
-from engine.planes.exchange import Answer, Call, Exchanges
+from engine.planes.exchange import Answer, Call, Exchanges, naming
 from engine.protocols import ChecksumAlgorithm
 from engine.types import ByteRange, PartReceipt, PutReceipt, S3Url, UploadId
 
@@ -82,10 +82,14 @@ class WireCopies:
         answer = await self._exchanges.small(call)
         if not answer.body:
             return {}  # Ceph's word for no tags
-        document = read_document(answer.body, "Tag", below="TagSet")
-        if document.root != "TagSet":
-            raise ProtocolError(f"an answer without tags for {url}")
-        return {row.get("Key", ""): row.get("Value", "") for row in document.rows}
+        with naming(call):
+            document = read_document(answer.body, "Tag", below="TagSet")
+            tags = {row.get("Key", ""): row.get("Value", "") for row in document.rows}
+            if document.root != "TagSet":
+                raise ProtocolError("an answer without tags")
+            if "" in tags or len(tags) < len(document.rows):
+                raise ProtocolError("a tag twice, or one without a name")
+        return tags
 
     async def _ask(self, call: Call, root: str) -> tuple[Answer, Document]:
         call.body = b""

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from functools import partial
 
-from engine.errors import S3Error
+from engine.errors import BadListing
+from engine.limits import lists_in_order
 from engine.transfer.context import TransferContext
 from engine.types import ObjectInfo, OpenUpload, S3Url
+
+# Pages without a key, one after the other, each with another token: a store that steps over many
+# deleted versions may send some, and one that never ends looks the same.
+MAX_EMPTY_PAGES = 10_000
+_FIX = "Check the endpoint: what answers there does not list as S3 does"
 
 
 async def list_objects(prefix: S3Url, context: TransferContext) -> AsyncIterator[ObjectInfo]:
     """Every object whose key starts with the prefix, in S3's order.
 
     Raises:
-        S3Error: As ``list_pages``.
+        TransferError: As ``list_pages``.
     """
     async for page in list_pages(prefix, context):
         for info in page:
@@ -27,24 +33,29 @@ async def list_pages(
     """The same by pages, as S3 answers.
 
     Raises:
-        S3Error: A page cannot be had, or the listing does not go on.
+        TransferError: A page cannot be had.
+        BadListing: The listing does not go on: a token or a key comes again, or none at all.
     """
     token: str | None = None
     seen, pages, look_again = "", 0, 1  # Brent: a circle of any length is found, in one word
+    last, empty, ordered = "", 0, lists_in_order(prefix.bucket)
     while True:
         (page, following), _ = await context.retrier.run(
             "list objects",
             prefix,
             partial(context.control.list_page, prefix, token, options=context.options),
         )
+        empty = 0 if page else empty + 1
         if page:
+            # Tokens may be new each time and the keys the same.
+            if ordered and page[0].url.key <= last:
+                raise BadListing(f"the listing of {prefix} goes back to earlier keys", fix=_FIX)
+            last = page[-1].url.key
             yield page
         if following is None:
             return
-        if following in (token, seen):
-            raise S3Error(
-                f"the listing of {prefix} does not go on", s3_code="BadListing", status=200
-            )
+        if following in (token, seen) or empty > MAX_EMPTY_PAGES:
+            raise BadListing(f"the listing of {prefix} does not go on", fix=_FIX)
         pages += 1
         if pages == look_again:
             seen, pages, look_again = following, 0, 2 * look_again
@@ -70,9 +81,7 @@ async def list_uploads(prefix: S3Url, context: TransferContext) -> AsyncGenerato
             return
         # S3 lists by key: a page that goes back is the beginning of a circle.
         if after is not None and following[0].encode() < after[0].encode():
-            raise S3Error(
-                f"the listing of the open uploads of {prefix} does not go on",
-                s3_code="BadListing",
-                status=200,
+            raise BadListing(
+                f"the listing of the open uploads of {prefix} does not go on", fix=_FIX
             )
         after = following

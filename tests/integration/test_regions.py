@@ -252,7 +252,8 @@ async def test_with_an_address_of_the_users_own_the_host_stays(named: str) -> No
 
 async def test_a_listing_follows(world: World) -> None:
     page = (
-        b"<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a</Key><Size>1</Size>"
+        b"<ListBucketResult><Name>bucket</Name><IsTruncated>false</IsTruncated>"
+        b"<Contents><Key>a</Key><Size>1</Size>"
         b"<ETag>&quot;e&quot;</ETag></Contents></ListBucketResult>"
     )
     world.origins[WEST].script.append(elsewhere(301, "PermanentRedirect"))

@@ -160,7 +160,9 @@ async def test_rule_11_no_body_whatever_the_fields_say(wire: Open) -> None:
 
 async def test_rule_11_an_end_by_closing_is_no_end_over_tls(wire: Open) -> None:
     """A cut looks the same there unless close_notify is seen, which the transports do not tell."""
-    page = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+    page = (
+        b"<ListBucketResult><Name>bucket</Name><IsTruncated>false</IsTruncated></ListBucketResult>"
+    )
     async with wire() as s3:
         s3.origin.script.append(says(OK + b"\r\n" + page, close=True))
         if s3.scheme == "https":
@@ -177,7 +179,8 @@ def chunked(*chunks: bytes, end: bytes = b"0\r\n\r\n", extension: bytes = b"") -
 
 
 LISTING = (
-    b"<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a</Key><Size>1</Size>"
+    b"<ListBucketResult><Name>bucket</Name><IsTruncated>false</IsTruncated>"
+    b"<Contents><Key>a</Key><Size>1</Size>"
     b"<ETag>&quot;e&quot;</ETag></Contents></ListBucketResult>"
 )
 

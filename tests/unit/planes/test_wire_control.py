@@ -10,7 +10,14 @@ import pytest
 
 from engine.clock import LoopClock
 from engine.config import Endpoints, Timeouts
-from engine.errors import ConnectionFailed, NotFound, ProtocolError, RedirectRefused, S3Error
+from engine.errors import (
+    BadListing,
+    ConnectionFailed,
+    NotFound,
+    ProtocolError,
+    RedirectRefused,
+    S3Error,
+)
 from engine.planes.wire_control import WireControlPlane
 from engine.threads import ThreadDoor
 from engine.transfer.checksums.crc64nvme import Crc64Nvme
@@ -50,12 +57,15 @@ async def complete(plane: WireControlPlane) -> str:
 async def test_a_listing_is_read_page_by_page() -> None:
     """Keys come url-encoded, because XML cannot write all of them."""
     page = (
-        b"<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>"
+        b"<ListBucketResult><Name>bucket</Name><EncodingType>url</EncodingType>"
+        b"<IsTruncated>true</IsTruncated>"
         b"<NextContinuationToken>a/b+c=</NextContinuationToken><Contents><Key>d%01+e%2Bf</Key>"
         b"<LastModified>2026-11-24T12:00:00.000Z</LastModified><ETag>&quot;x&quot;</ETag>"
         b"<Size>7</Size></Contents></ListBucketResult>"
     )
-    last = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+    last = (
+        b"<ListBucketResult><Name>bucket</Name><IsTruncated>false</IsTruncated></ListBucketResult>"
+    )
     async with run_origin() as origin, control_of(origin) as plane:
         origin.script += [answers(200, page), answers(200, last)]
         (info,), token = await plane.list_page(S3Url("bucket", "d"), None)
@@ -71,7 +81,8 @@ async def test_a_listing_is_read_page_by_page() -> None:
     [
         b"<html>a proxy's page</html>",
         b"not xml",
-        b"<ListBucketResult><Contents><Key>a</Key><Size>x</Size></Contents></ListBucketResult>",
+        b"<ListBucketResult><Name>bucket</Name><Contents><Key>a</Key><Size>x</Size></Contents>"
+        b"</ListBucketResult>",
         b"<!DOCTYPE x><ListBucketResult/>",
     ],
 )
@@ -83,10 +94,12 @@ async def test_a_page_that_is_none_is_refused(body: bytes) -> None:
 
 
 async def test_a_listing_that_does_not_say_how_to_go_on_is_refused() -> None:
-    body = b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>"
+    body = (
+        b"<ListBucketResult><Name>bucket</Name><IsTruncated>true</IsTruncated></ListBucketResult>"
+    )
     async with run_origin() as origin, control_of(origin) as plane:
         origin.script.append(answers(200, body))
-        with pytest.raises(S3Error, match="how to go on"):
+        with pytest.raises(BadListing, match="how to go on"):
             await plane.list_page(S3Url("bucket"), None)
 
 
@@ -175,13 +188,16 @@ def part_row(number: int, more: str = "") -> bytes:
     ).encode()
 
 
+WHOLE = b"<IsTruncated>false</IsTruncated>"
+
+
 async def test_parts_are_listed_to_the_last_page() -> None:
     first = (
         b"<ListPartsResult><IsTruncated>true</IsTruncated><NextPartNumberMarker>2"
         b"</NextPartNumberMarker>" + part_row(1) + part_row(2) + b"</ListPartsResult>"
     )
     summed = part_row(3, "<ChecksumCRC64NVME>BBB=</ChecksumCRC64NVME>")
-    last = b"<ListPartsResult>" + summed + b"</ListPartsResult>"
+    last = b"<ListPartsResult>" + summed + WHOLE + b"</ListPartsResult>"
     async with run_origin() as origin, control_of(origin) as plane:
         origin.script += [answers(200, first), answers(200, last)]
         assert await plane.list_parts(URL, UPLOAD) == [
@@ -204,7 +220,8 @@ async def test_parts_are_listed_to_the_last_page() -> None:
 )
 async def test_a_list_of_parts_that_is_none(rows: bytes) -> None:
     async with run_origin() as origin, control_of(origin) as plane:
-        origin.script.append(answers(200, b"<ListPartsResult>" + rows + b"</ListPartsResult>"))
+        page = b"<ListPartsResult>" + rows + WHOLE + b"</ListPartsResult>"
+        origin.script.append(answers(200, page))
         with pytest.raises(ProtocolError):
             await plane.list_parts(URL, UPLOAD)
 
@@ -226,7 +243,9 @@ NEXT = b"<NextKeyMarker>d%2Fa</NextKeyMarker><NextUploadIdMarker>u</NextUploadId
     ids=["other", "no id", "no key", "no way on", "a circle"],
 )
 async def test_a_listing_of_uploads_that_is_none(inner: bytes) -> None:
-    root, encoded = b"ListMultipartUploadsResult", b"<EncodingType>url</EncodingType>"
+    root = b"ListMultipartUploadsResult"
+    encoded = b"<Bucket>bucket</Bucket><EncodingType>url</EncodingType>"
+    inner = inner if MORE in inner else inner + WHOLE
     async with run_origin() as origin, control_of(origin) as plane:
         origin.script.append(
             answers(200, b"<" + root + b">" + encoded + inner + b"</" + root + b">")
