@@ -63,7 +63,7 @@ def _verdicts(start: int, seeds: int, processes: int) -> Iterator[Verdict]:
         yield from map(run_seed, range(start, start + seeds))
         return
     # Not forked: a fork would share what the parent has opened.
-    with get_context("spawn").Pool(processes) as pool:
+    with get_context("spawn").Pool(processes, maxtasksperchild=20) as pool:
         yield from pool.imap_unordered(run_seed, range(start, start + seeds), _CHUNK)
 
 

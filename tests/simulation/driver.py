@@ -86,6 +86,7 @@ class Schedule:
             sums=sums,
             full=random.random() < 0.8,
             tells_parts=random.random() < 0.8,
+            tells_initiators=random.random() < 0.7,
             completes_again=random.random() < 0.3,
             min_part=4 * KiB,
             page=random.choice((2, 3, 1000)),

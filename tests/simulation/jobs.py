@@ -62,6 +62,16 @@ class Scene:
         found = self.world.store.history.get(f"{BUCKET}/{key}", [])
         return [version for version in found if version is not None]
 
+    def comparable(self, key: str) -> bool:
+        """Whether all versions have a checksum of all their bytes, which is to be looked at."""
+        sums = [version.checksum for version in self.versions(key)]
+        return self.verified and all(one is not None and one.full_object for one in sums)
+
+    def bits_flipped(self, key: str) -> bool:
+        """Where there is nothing to compare with, nobody promises that no bit flips."""
+        hits = self.world.coverage.hits
+        return not self.comparable(key) and any(hit[0] == "bit flipped down" for hit in hits)
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -231,6 +241,10 @@ class Copy(Writing):
         scene.seed(self.source, self.contents[0])
         self.through = scene.random.random() < 0.5
 
+    def check(self, outcome: Outcome | None) -> Iterable[str]:
+        if not (self.through and self.scene.bits_flipped(self.source)):
+            yield from super().check(outcome)
+
     def disturb(self) -> None:
         self.contents.append(self.scene.some_bytes())
         self.scene.seed(self.source, self.contents[-1])
@@ -272,15 +286,12 @@ class Reading(Job):
         return found - self.damaged
 
     def comparable(self) -> bool:
-        """Whether all versions have a checksum of all their bytes, which is to be looked at."""
-        versions = self.scene.versions(self.key)
-        full = all(v.checksum is not None and v.checksum.full_object for v in versions)
-        return full and self.scene.verified
+        """See ``Scene.comparable``."""
+        return self.scene.comparable(self.key)
 
     def bits_flipped(self) -> bool:
-        """Where there is nothing to compare with, nobody promises that no bit flips."""
-        hits = self.scene.world.coverage.hits
-        return not self.comparable() and any(hit[0] == "bit flipped down" for hit in hits)
+        """See ``Scene.bits_flipped``."""
+        return self.scene.bits_flipped(self.key)
 
 
 class Download(Reading):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import final
 
 from engine.config import Endpoints
@@ -31,7 +32,9 @@ from engine.threads import ThreadDoor
 from engine.types import (
     ByteRange,
     Checksum,
+    ListedPart,
     ObjectInfo,
+    OpenUpload,
     PartReceipt,
     PutReceipt,
     S3Url,
@@ -59,7 +62,9 @@ class SimulatedControlPlane(ControlPlane):
         self._exchange: Exchange = beside.exchange
         self._world = beside.exchange.world
         self._store = beside.exchange.world.store
-        self._agent = user_agent
+        run = user_agent.rpartition("/")[2]
+        told = self._world.store.rules.tells_initiators
+        self._who = f"arn:aws:sts::1:assumed-role/simulated/s3engine-{run}" if told else ""
 
     async def head_object(
         self, url: S3Url, *, options: ObjectOptions = PLAIN, checksum: bool = True
@@ -104,7 +109,7 @@ class SimulatedControlPlane(ControlPlane):
     ) -> UploadId:
         def act(request: Request) -> Upload:
             name = algorithm.name if algorithm is not None else ""
-            return self._store.create(key_of(url), name, self._agent, options.metadata)
+            return self._store.create(key_of(url), name, self._who, options.metadata)
 
         upload, _ = await self._exchange.ask("create multipart upload", url, act)
         return UploadId(upload.upload_id)
@@ -149,7 +154,7 @@ class SimulatedControlPlane(ControlPlane):
 
     async def list_parts(
         self, url: S3Url, upload_id: UploadId, *, options: ObjectOptions = PLAIN
-    ) -> Sequence[int]:
+    ) -> Sequence[ListedPart] | None:
         found: list[tuple[int, HeldPart]] = []
         marker = 0
         while True:
@@ -163,10 +168,40 @@ class SimulatedControlPlane(ControlPlane):
                     "list parts", url, act, what=f"{upload_id}>{at}"
                 )
             except NotFound:
-                return ()
+                return None
             found += page
             if not marker:
-                return [number for number, _ in found]
+                return [
+                    ListedPart(number, len(part.data), part.etag, part.checksum)
+                    for number, part in found
+                ]
+
+    async def list_uploads(
+        self,
+        prefix: S3Url,
+        after: tuple[str, str] | None = None,
+        *,
+        options: ObjectOptions = PLAIN,
+    ) -> tuple[Sequence[OpenUpload], tuple[str, str] | None]:
+        marker = (f"{prefix.bucket}/{after[0]}", after[1]) if after is not None else ("", "")
+
+        def act(request: Request) -> Sequence[Upload]:
+            return self._store.list_uploads(key_of(prefix), marker)
+
+        page, _ = await self._exchange.ask(
+            "list uploads", S3Url(prefix.bucket), act, what=f"{prefix.key} {after}"
+        )
+        found = [
+            OpenUpload(
+                S3Url(*upload.key.split("/", 1)),
+                UploadId(upload.upload_id),
+                datetime.fromtimestamp(upload.began, UTC),
+                upload.initiator,
+            )
+            for upload in page
+        ]
+        whole = len(page) == self._store.rules.page
+        return found, (found[-1].url.key, found[-1].upload_id) if whole else None
 
     async def copy_object(
         self,

@@ -19,6 +19,7 @@ from random import Random
 from typing import Any, TypeVar, final
 
 from anyio import CancelScope
+from anyio._backends._asyncio import _task_states
 
 from engine.testing.clock import VirtualLoop
 
@@ -185,6 +186,9 @@ class SimulatedLoop(VirtualLoop):
                     with suppress(BaseException):
                         task.get_coro().close()
                 closed |= waiting
+            # What anyio keeps of tasks whose scopes have not ended leads back to them.
+            for task in [one for one in _task_states if one.get_loop() is self]:
+                del _task_states[task]
             self._ready.clear()  # type: ignore[attr-defined]
             self._scheduled.clear()  # type: ignore[attr-defined]
             self.set_exception_handler(lambda loop, context: None)

@@ -80,6 +80,7 @@ class SimulatedDataPlane(DataPlane):
         self.exchange = Exchange(_worlds[-1], lease)
         self._threads = threads
         self._world = _worlds[-1]
+        self._round_trip = self._world.random.choice((0.0, 0.02, 0.2))
 
     async def put_object(
         self,
@@ -172,6 +173,12 @@ class SimulatedDataPlane(DataPlane):
         crc = await self._receive(url, request, data, sink, sink_offset, algorithm)
         info = info_of(url, version, checksum=algorithm is not None)
         return RangeReceipt(range, len(data), crc if algorithm is not None else None, info)
+
+    def round_trip(self) -> float:
+        return self._round_trip
+
+    async def open_ahead(self, url: S3Url, connections: int) -> None:
+        await anyio.sleep(self._world.latency(Fault.NONE))
 
     async def aclose(self) -> None:
         """Nothing to close."""

@@ -104,6 +104,7 @@ class StoreRules:
         sums: It keeps checksums.
         full: Of objects made of parts it keeps that of all bytes; else that of the parts' sums.
         tells_parts: HEAD answers for a part.
+        tells_initiators: ListMultipartUploads says who began them.
         completes_again: A Complete that is sent once more is answered as the first one was.
         min_part: Bytes of the smallest part but the last.
         page: Keys, parts and uploads in a page of a listing.
@@ -112,6 +113,7 @@ class StoreRules:
     sums: bool = True
     full: bool = True
     tells_parts: bool = True
+    tells_initiators: bool = True
     completes_again: bool = False
     min_part: int = 1024
     page: int = 3
@@ -294,7 +296,7 @@ class Store:
 
     def _id(self, kind: str) -> str:
         self._count += 1
-        return f"{kind}{self._count}"
+        return f"{kind}{self._count:05d}"
 
     def _add(self, key: str, version: Version) -> Version:
         if key not in self.history:
