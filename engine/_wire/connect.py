@@ -24,6 +24,7 @@ from engine._wire.connection import Connection
 from engine._wire.endpoint import Origin
 from engine._wire.proxy import ConnectProtocol, absolute_form, tls_inside
 from engine._wire.resolve import Resolver
+from engine._wire.tls import RECEIVE, TlsTransport
 from engine.config import Timeouts
 from engine.errors import NotConnected, UsageError
 from engine.proxies import Proxies, Proxy
@@ -70,6 +71,7 @@ class Connector:
         self._proxies = proxies or Proxies()
         self._resolver = resolver or Resolver()
         self._context: ssl.SSLContext | None = None
+        self._received = memoryview(b"")
         self._context_lock = anyio.Lock()
 
     async def prepare(self, origin: Origin) -> None:
@@ -107,8 +109,10 @@ class Connector:
         opened: Connection | None = None
         try:
             with anyio.fail_after(limit):
-                if proxy is None:
-                    opened = await self._dial(factory, origin.host, origin.port, origin.secure)
+                if proxy is None and origin.secure:
+                    opened = await self._dial_tls(factory, origin.host, origin.port)
+                elif proxy is None:
+                    opened = await self._dial(factory, origin.host, origin.port, secure=False)
                 else:
                     opened = await self._through(proxy, origin, factory)
                 return opened
@@ -155,8 +159,36 @@ class Connector:
                 if unused.transport is not None:
                     unused.transport.abort()
 
-    async def _dial(self, factory: Callable[[], P], host: str, port: int, secure: bool) -> P:
-        """The first of the host's addresses that takes the call; TLS with that one only."""
+    async def _dial_tls(
+        self, factory: Callable[[], Connection], host: str, port: int
+    ) -> Connection:
+        """The same with TLS of our own."""
+        context, received = await self._tls(), self._received
+        layers: list[TlsTransport] = []
+
+        def layer() -> TlsTransport:
+            layers.append(TlsTransport(factory(), context, host, received))
+            return layers[-1]
+
+        async def shake(transport: TlsTransport) -> None:
+            try:
+                await transport.shaken()
+            except BaseException:
+                transport.abort()
+                raise
+
+        return (await self._dial(layer, host, port, secure=False, then=shake)).above
+
+    async def _dial(
+        self,
+        factory: Callable[[], P],
+        host: str,
+        port: int,
+        secure: bool,
+        then: Callable[[P], Awaitable[None]] | None = None,
+    ) -> P:
+        """The first of the host's addresses that takes the call; TLS, or what is to be done
+        ``then``, with that one only."""
         addresses = (await self._resolver.addresses(host, port))[:MAX_TRIES]
         context = await self._tls() if secure else None
 
@@ -176,6 +208,8 @@ class Connector:
             _, protocol = await asyncio.get_running_loop().create_connection(
                 factory, sock=called, ssl=context, server_hostname=host if context else None
             )
+            if then is not None:
+                await then(protocol)
         except ssl.SSLCertVerificationError:
             raise
         except OSError:  # ssl.SSLError is one
@@ -190,6 +224,7 @@ class Connector:
         async with self._context_lock:
             if self._context is None:
                 self._context = await self._threads.run(_tls_context, self._ca_bundle)
+                self._received = memoryview(bytearray(RECEIVE))
             return self._context
 
     def __repr__(self) -> str:

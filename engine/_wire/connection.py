@@ -41,6 +41,8 @@ from engine.errors import ConnectionFailed, EngineError, ProtocolError
 # For heads, error documents and the first bytes of a body; all else goes straight into the
 # caller's buffer. Larger would copy more of each small object; a hundred connections have one each.
 RECEIVE_BUFFER = 16 * 1024
+# Over TLS a read can be cut anywhere for nothing: what is behind a head stays with OpenSSL.
+RECEIVE_BUFFER_TLS = 4 * 1024
 
 
 @final
@@ -51,7 +53,7 @@ class Connection(Bodies, asyncio.BufferedProtocol):
         super().__init__(timeouts, secure=secure)
         self._eof = False
         # Receiving: [start, end) of the buffer is not yet taken apart.
-        self._buffer = memoryview(bytearray(RECEIVE_BUFFER))
+        self._buffer = memoryview(bytearray(RECEIVE_BUFFER_TLS if secure else RECEIVE_BUFFER))
         self._reading = True
         self._into: memoryview | None = None
         self._into_span = ""
