@@ -24,13 +24,17 @@ SMALL = 64 * KiB
 
 @final
 class Pieces:
-    """Lends buffers of ``size`` bytes. Their contents are whatever was in them."""
+    """Lends buffers of ``size`` bytes. Their contents are whatever was in them.
+
+    Attributes:
+        lent: Buffers that are out.
+    """
 
     def __init__(self, size: int = PIECE_SIZE, max_free: int = MAX_FREE) -> None:
         self.size = size
         self._max_free = max_free
         self._free: list[memoryview] = []
-        self._lent = 0
+        self.lent = 0
 
     @contextmanager
     def lend(self, bytes_to_move: int) -> Iterator[memoryview]:
@@ -46,15 +50,15 @@ class Pieces:
 
     def take(self) -> memoryview:
         """One buffer; whoever takes it gives it back."""
-        self._lent += 1
+        self.lent += 1
         # The youngest one: its pages are the likeliest to be in a cache.
         return self._free.pop() if self._free else memoryview(bytearray(self.size))
 
     def give(self, piece: memoryview) -> None:
         """Nobody reads or writes it any more."""
-        self._lent -= 1
+        self.lent -= 1
         if len(self._free) < self._max_free:
             self._free.append(piece)
 
     def __repr__(self) -> str:
-        return f"<Pieces size={self.size} lent={self._lent} free={len(self._free)}>"
+        return f"<Pieces size={self.size} lent={self.lent} free={len(self._free)}>"

@@ -33,6 +33,9 @@ from engine.types import MiB
 # Buffers of one body. Two keep the network and the thread busy; the others are for a thread
 # that is late. Together 1 MiB, what a slot of the limiter stands for.
 RING = 4
+# Buffers of all bodies, above which each has one: where the thread is late for many, more of them
+# would not make it faster. The full rings of ten.
+MAX_LENT = 40
 # What the kernel is asked to read ahead of a body, so that a disk has more than one order at a
 # time. A part is rarely bigger.
 READ_AHEAD = 8 * MiB
@@ -96,7 +99,7 @@ class Ring(ABC):
         """One that is free, or one more; None where the ring has no more."""
         if self._free:
             return self._free.pop()
-        if self._made < RING:
+        if not self._made or (self._made < RING and self._pieces.lent < MAX_LENT):
             self._made += 1
             return self._pieces.take()
         return None
