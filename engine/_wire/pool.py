@@ -34,6 +34,8 @@ IDLE_SECONDS = 4.0
 MAX_CONNECTIONS = 512
 # Error documents are read up to here to keep the connection; longer ones cost it.
 MAX_SMALL_BODY = 64 * 1024
+# uvloop's time stands still while a round of the loop lasts. Seconds.
+_CLOCK_STEP = 0.001
 # How long aclose waits for the sockets to go.
 _CLOSE_SECONDS = 1.0
 
@@ -272,7 +274,7 @@ class ConnectionPool:
                 ) from None
             return head
         head = await connection.head()
-        took = self._clock.monotonic() - began
+        took = max(self._clock.monotonic() - began, _CLOCK_STEP)
         if took < self.round_trip or not self.round_trip:
             self.round_trip = took
         if head.status == 407:

@@ -19,11 +19,11 @@ from engine.types import S3Url
 
 # So long after the first request, in seconds, so many connections: as many as the limiter begins
 # with; and twice as many where three round trips take longer than three times FAR of the climber.
-STEPS = ((0.01, 16), (0.15, 32))
+STEPS = ((0.02, 16), (0.15, 32))
 
 
 # The same for a listing, behind which many small objects may be.
-STEPS_OF_LISTING = ((0.01, 16), (0.15, 64))
+STEPS_OF_LISTING = ((0.02, 16), (0.15, 64))
 
 
 class Ahead:

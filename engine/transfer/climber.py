@@ -20,8 +20,9 @@ from typing import final
 # proportion.
 WORTH = 0.2
 STEP, MAX_STEP = 2.0, 4.0
-# Of a window's time. More requests could bring a loop that is so busy a quarter more at best.
-BUSY = 0.8
+# Of a window's time. More requests could bring a loop that is so busy two fifths more at best, and
+# each new connection costs it as much as two small objects.
+BUSY = 0.7
 # A part of 8 MiB takes a tenth of a second over one connection to S3 (85 MB/s), small objects less.
 # At this round trip the way takes about as long as the bytes, and twice as many fill it. Seconds.
 FAR = 0.05
