@@ -30,12 +30,12 @@ from engine.protocols import ByteSink, ByteSource
 from engine.threads import ThreadDoor
 from engine.types import MiB
 
-# Buffers of one body. Two keep the network and the thread busy; the others are for a thread
+# Buffers of one body. Two keep the network and the thread busy: each is large enough for a thread
 # that is late. Together 1 MiB, what a slot of the limiter stands for.
-RING = 4
+RING = 2
 # Buffers of all bodies, above which each has one: where the thread is late for many, more of them
 # would not make it faster. The full rings of ten.
-MAX_LENT = 40
+MAX_LENT = 20
 # What the kernel is asked to read ahead of a body, so that a disk has more than one order at a
 # time. A part is rarely bigger.
 READ_AHEAD = 8 * MiB

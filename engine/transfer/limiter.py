@@ -24,7 +24,7 @@ START_SMALL = 64
 START_BIG = 16
 # S3 takes 3,500 writes and 5,500 reads a second and prefix; 512 at 100 ms are 5,000.
 MAX_IN_FLIGHT = 512
-# What one request holds at most: four pieces of 256 KiB (``_wire.rings``).
+# What one request holds at most: two pieces of 512 KiB (``_wire.rings``).
 SLOT_MEMORY = MiB
 # A window is long enough to be measured, and for every request that was under way to be followed by
 # another: the first are of connections that were being opened.
