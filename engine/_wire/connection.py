@@ -33,6 +33,7 @@ import anyio
 from engine._wire.bodies import Bodies
 from engine._wire.bodies import EarlyAnswer as EarlyAnswer
 from engine._wire.http11 import Framing, ResponseHead, ResponseReader
+from engine._wire.landing import Landing
 from engine._wire.sockets import listener, read_left_over
 from engine._wire.spans import FileToSocket, SocketToFile
 from engine.config import Timeouts
@@ -55,7 +56,7 @@ class Connection(Bodies, asyncio.BufferedProtocol):
         # Receiving: [start, end) of the buffer is not yet taken apart.
         self._buffer = memoryview(bytearray(RECEIVE_BUFFER_TLS if secure else RECEIVE_BUFFER))
         self._reading = True
-        self._into: memoryview | None = None
+        self._into: Landing | None = None
         self._into_span = ""
         self._answered = False
         self._hears: Callable[[], bool] | None = None
@@ -69,7 +70,7 @@ class Connection(Bodies, asyncio.BufferedProtocol):
         self,
         method: str,
         patience: float | None = None,
-        into: memoryview | None = None,
+        into: Landing | None = None,
         span: str = "",
     ) -> None:
         """Start an exchange; the connection must be ``quiet``.
@@ -77,7 +78,7 @@ class Connection(Bodies, asyncio.BufferedProtocol):
         Args:
             patience: Seconds without a byte of the answer; None for the usual.
             into: Takes the body of a success if it is exactly as long, before ``head`` returns:
-                a small object is waited for once. ``complete`` tells whether it did.
+                a small object is waited for once. Its ``start`` tells whether it did.
             span: How the Content-Range of that success begins (``bytes 0-9/``); empty where the
                 whole was asked for. The body of any other answer is not waited for.
         """
@@ -85,6 +86,8 @@ class Connection(Bodies, asyncio.BufferedProtocol):
         self._reader = ResponseReader(method)
         self._early = self._answered = False
         self._into, self._into_span = into, span
+        if into is not None:
+            into.start = -1
         self._patience = patience
         self.exchanges += 1
         self._touch()
@@ -122,6 +125,11 @@ class Connection(Bodies, asyncio.BufferedProtocol):
                 raise
         if self._early:
             raise EarlyAnswer
+
+    @property
+    def sending(self) -> bool:
+        """Whether ``sent`` has something to wait for."""
+        return self._out.busy
 
     async def permitted(self, seconds: float) -> bool:
         """Wait for 100 (Continue); False where it has not come within ``seconds``.
@@ -249,11 +257,18 @@ class Connection(Bodies, asyncio.BufferedProtocol):
         self._out.attach(self._transport, secure=self._secure)
 
     def get_buffer(self, sizehint: int) -> memoryview:
+        into = self._into
+        if into is not None and into.takes_head and not self._end:
+            return into.room
         target = self._direct_target()
         return self._buffer[self._end :] if target is None else target
 
     def buffer_updated(self, nbytes: int) -> None:
         self.bytes_received += nbytes
+        into = self._into
+        if into is not None and into.takes_head and not self._end:
+            self._land(into, nbytes)
+            return
         if self._direct_target() is not None:
             assert self._reader is not None
             self._reader.advance(nbytes)
@@ -322,22 +337,56 @@ class Connection(Bodies, asyncio.BufferedProtocol):
         left = self._reader.remaining
         return self._target[self._filled : self._filled + left] if left else None
 
-    def _read_head(self) -> None:
-        assert self._reader is not None
-        try:
-            while self._start < self._end and self._reader.head is None:
-                taken, _ = self._reader.feed(self._buffer[self._start : self._end])
-                self._start += taken
-        except ProtocolError as error:
-            self._fail(error)
+    def _land(self, into: Landing, end: int) -> None:
+        """The first ``end`` bytes of the room are the answer's: its head or a piece of that, and
+        what came with it."""
+        reader = self._reader
+        assert reader is not None
+        start = self._feed_head(into.room, 0, end)
+        if start < 0 or reader.head is None:
             return
+        fits = len(into.room) - start >= into.size >= end - start
+        if fits and reader.remaining == into.size and self._is_meant(reader.head):
+            self._into = None
+            self._target, self._filled, into.start = into.body(start), end - start, start
+            reader.advance(end - start)
+            self._check_filled()
+            if self._target is not None:
+                self._wait_on(self._timeouts.stall, "the answer's body")
+            return
+        rest = end - start
+        if rest > len(self._buffer):  # another body than was expected
+            self._buffer = memoryview(bytearray(rest + RECEIVE_BUFFER))
+        self._buffer[:rest] = into.room[start:end]
+        self._start, self._end = 0, rest
+        self._head_is_read(reader)
+
+    def _read_head(self) -> None:
+        reader = self._reader
+        assert reader is not None
+        self._start = max(self._start, self._feed_head(self._buffer, self._start, self._end))
         if self._start == self._end:
             self._start = self._end = 0
-        head = self._reader.head
-        if head is None:
-            if self._reader.continued:
-                self._notify()
-            return
+        if reader.head is not None:
+            self._head_is_read(reader)
+
+    def _feed_head(self, buffer: memoryview, start: int, end: int) -> int:
+        """Read a head, or a piece of one; returns where it ended, -1 after an error."""
+        reader = self._reader
+        assert reader is not None
+        try:
+            while start < end and reader.head is None:
+                start += reader.feed(buffer[start:end])[0]
+        except ProtocolError as error:
+            self._fail(error)
+            return -1
+        if reader.head is None and reader.continued:
+            self._notify()
+        return start
+
+    def _head_is_read(self, reader: ResponseReader) -> None:
+        head = reader.head
+        assert head is not None
         # No success can be known before the body is; an error can.
         # What a mover has sent by now only ``send_file`` can tell, once it has stopped.
         sending = self._out.busy or (isinstance(self._span, FileToSocket) and not self._span.over)
@@ -346,14 +395,14 @@ class Connection(Bodies, asyncio.BufferedProtocol):
             self._early = True
             self._out.clear()
         into, self._into = self._into, None
-        if into is not None and self._reader.remaining == len(into) and self._is_meant(head):
-            self._target, self._filled = into, 0
+        if into is not None and reader.remaining == into.size and self._is_meant(head):
+            self._target, self._filled, into.start = into.body(), 0, 0
             self._take_pending()
             if self._target is not None:
                 self._wait_on(self._timeouts.stall, "the answer's body")
             return
         self._answered = True
-        if not self._reader.complete:
+        if not reader.complete:
             self._pause_reading()
         self._notify()
 

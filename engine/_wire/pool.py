@@ -26,6 +26,7 @@ from engine._wire.connect import Connector
 from engine._wire.connection import Connection, EarlyAnswer
 from engine._wire.endpoint import Origin
 from engine._wire.http11 import ResponseHead
+from engine._wire.landing import Landing
 from engine._wire.proxy import PROXY_LOGIN
 from engine.errors import ConnectionFailed, EngineError, ProtocolError, ProxyRefused
 from engine.protocols import Clock
@@ -203,7 +204,7 @@ class ConnectionPool:
         *,
         repeatable: bool,
         patience: float | None = None,
-        into: memoryview | None = None,
+        into: Landing | None = None,
         span: str = "",
     ) -> Response:
         """One exchange up to the answer's head; the answer is to be given to ``release``.
@@ -259,7 +260,7 @@ class ConnectionPool:
         method: str,
         send: Send,
         patience: float | None,
-        into: memoryview | None,
+        into: Landing | None,
         span: str,
     ) -> ResponseHead:
         began = self._clock.monotonic()

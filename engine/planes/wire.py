@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import final
 
 from engine._wire.connection import Connection
+from engine._wire.landing import Landing
 from engine._wire.mover import Movers
 from engine._wire.pieces import Pieces
 from engine._wire.pool import MAX_CONNECTIONS, PoolStatistics, Response, Send
@@ -189,13 +190,8 @@ class WirePlane(DataPlane):
         call.plain = plain
         call.signed = {**(CHECKSUM_MODE if algorithm is not None else {}), **options.for_part()}
         call.kept = True
-        into, span = None, ""
-        if sink.memory is not None:
-            into = sink.memory[sink_offset : sink_offset + range.length if range else None]
-            if len(into) > INLINE_SUM:
-                into = None
-            elif range is not None:
-                span = f"bytes {range.start}-{range.stop - 1}/"
+        into = _landing(sink, sink_offset, range)
+        span = f"bytes {range.start}-{range.stop - 1}/" if into and range else ""
 
         async def send(connection: Connection) -> None:
             connection.begin_send(_NOTHING, await self.exchanges.signed_head(call))
@@ -214,8 +210,10 @@ class WirePlane(DataPlane):
                 length, total = check_span(url, response.head.status, headers, range)
                 check_etag(url, etag, headers)
                 info = object_info(url, headers, total)
-                if into is not None and length and response.connection.complete:
-                    crc = algorithm.update(into) if algorithm is not None else 0
+                if into is not None and into.start >= 0:
+                    if into.takes_head:
+                        sink.landed(into.start)
+                    crc = algorithm.update(into.body(into.start)) if algorithm is not None else 0
                 else:
                     crc = await self._receive(response, sink, sink_offset, length, algorithm)
             finally:
@@ -432,6 +430,19 @@ class WirePlane(DataPlane):
                 crc = algorithm.update(piece[:got], crc)
             done += got
         return crc
+
+
+def _landing(sink: ByteSink, offset: int, range: ByteRange | None) -> Landing | None:
+    """Where a small body comes to lie at once."""
+    memory = sink.memory
+    if memory is None:
+        return None
+    size = range.length if range is not None else len(memory) - offset
+    if size > INLINE_SUM:
+        return None
+    if sink.room is not None and size == len(memory):
+        return Landing(sink.room, size)
+    return Landing(memory[offset : offset + size], size)
 
 
 def _sum_of(source: ByteSource, held: memoryview, algorithm: ChecksumAlgorithm) -> int:

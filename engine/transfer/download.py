@@ -29,7 +29,7 @@ from engine.transfer.resume_download import (
     sum_span,
     take_up_download,
 )
-from engine.transfer.sinks import FileSink, MemorySink
+from engine.transfer.sinks import FileSink, SmallSink
 from engine.transfer.sources import SMALL_FILE
 from engine.transfer.stored_as import mtime_of
 from engine.transfer.stored_parts import part_sizes
@@ -76,6 +76,33 @@ async def _download(
     info: ObjectInfo, target: Path, context: TransferContext, started: float, *, listed: bool
 ) -> TransferResult:
     url = info.url
+    most = min(SMALL_FILE, context.config.multipart_download_threshold)
+    if listed and info.size <= most and context.journal is None:
+        ranges = 1
+        info, verified = await _small(info, target, context)
+    else:
+        info, verified, ranges = await _planned(info, target, context, listed=listed)
+    seconds = context.clock.monotonic() - started
+    context.emit(ObjectDone(url, str(target), "download", info.size, ranges, seconds))
+    return TransferResult(
+        url=url,
+        path=str(target),
+        size=info.size,
+        etag=info.etag,
+        parts=ranges,
+        checksum=info.checksum,
+        verified=verified,
+        seconds=seconds,
+        version_id=info.version_id,
+    )
+
+
+async def _planned(
+    info: ObjectInfo, target: Path, context: TransferContext, *, listed: bool
+) -> tuple[ObjectInfo, bool, int]:
+    """Whole or by ranges: what was fetched, whether it was compared with a checksum, and the
+    number of ranges."""
+    url = info.url
     plan = plan_ranges(info.size, context.config)
     if plan.multipart and info.checksum is None and listed:
         info = await head(url, context)  # a listing has no checksum, and a range neither
@@ -87,22 +114,10 @@ async def _download(
         algorithm = _algorithm_for(info.checksum, context)
         taken = await take_up_download(info, target, plan, algorithm, context)
     if listed and info.size <= SMALL_FILE and not plan.multipart:
-        info, verified = await _small(info, target, plan, context)
+        info, verified = await _small(info, target, context)
     else:
         info, verified = await _into_file(info, target, plan, context, sizes, taken)
-    seconds = context.clock.monotonic() - started
-    context.emit(ObjectDone(url, str(target), "download", info.size, len(plan.parts), seconds))
-    return TransferResult(
-        url=url,
-        path=str(target),
-        size=info.size,
-        etag=info.etag,
-        parts=len(plan.parts),
-        checksum=info.checksum,
-        verified=verified,
-        seconds=seconds,
-        version_id=info.version_id,
-    )
+    return info, verified, len(plan.parts)
 
 
 def _mtime(info: ObjectInfo, context: TransferContext) -> int | None:
@@ -152,17 +167,61 @@ async def fetch_range(
 
 
 async def _small(
-    info: ObjectInfo, target: Path, plan: PartPlan, context: TransferContext
+    listed: ObjectInfo, target: Path, context: TransferContext
 ) -> tuple[ObjectInfo, bool]:
     """One of many small objects: kept in memory until it is whole, then written in one trip."""
-    sink = MemorySink(info.size)
+    check_readable(listed, context.options)
+    sink = context.writer.sink(listed.size)
+    algorithm = _algorithm_for(listed.checksum, context)
+    receipt = await fetch_range(listed, sink, 0, None, algorithm, context)
+    info = _whole(receipt, listed, context)
+    verified = algorithm is not None and _equal(info.checksum, algorithm, receipt.crc)
+    if not verified:
+        verified = await _verify_small(info, sink, algorithm, receipt.crc, context)
+    await context.writer.write(target, sink.memory, _mtime(info, context))
+    context.writer.give_back(sink)
+    return info, verified
 
-    async def sum_span(algorithm: ChecksumAlgorithm, offset: int, length: int) -> int:
+
+async def _verify_small(
+    info: ObjectInfo,
+    sink: SmallSink,
+    algorithm: ChecksumAlgorithm | None,
+    crc: int | None,
+    context: TransferContext,
+) -> bool:
+    """Where a comparison of the sums is not enough."""
+    plan = plan_ranges(info.size, context.config)
+
+    async def sum_held(algorithm: ChecksumAlgorithm, offset: int, length: int) -> int:
         return algorithm.update(sink.memory[offset : offset + length])
 
-    info, verified = await _fetch_and_verify(info, sink, plan, context, sum_span)
-    await context.writer.write(target, sink.data, _mtime(info, context))
-    return info, verified
+    return await _verify(info, sink, plan, (crc or 0,), algorithm, context, sum_held)
+
+
+def _whole(receipt: RangeReceipt, info: ObjectInfo, context: TransferContext) -> ObjectInfo:
+    """What S3 says of an object that was fetched by one request.
+
+    Raises:
+        ObjectChanged, ClientEncrypted: It is not what it was, or not as it was meant.
+    """
+    if receipt.size != info.size:
+        raise ObjectChanged(
+            f"{info.url} was overwritten while it was read", s3_code="Changed", status=200
+        )
+    check_readable(receipt.object, context.options)
+    return receipt.object
+
+
+def _equal(stored: Checksum | None, algorithm: ChecksumAlgorithm, crc: int | None) -> bool:
+    """Whether S3 stores the very sum that was computed: most small objects."""
+    return (
+        stored is not None
+        and stored.full_object
+        and stored.algorithm == algorithm.name
+        and crc is not None
+        and stored.value == algorithm.encode(crc)
+    )
 
 
 async def _aligned(
@@ -240,10 +299,28 @@ async def _fetch_and_verify(
 ) -> tuple[ObjectInfo, bool]:
     algorithm = _algorithm_for(info.checksum, context)
     crcs, info = await _fetch(info, sink, plan, algorithm, context, there)
+    return info, await _verify(info, sink, plan, crcs, algorithm, context, sum_span, sizes)
+
+
+async def _verify(
+    info: ObjectInfo,
+    sink: ByteSink,
+    plan: PartPlan,
+    crcs: Sequence[int],
+    algorithm: ChecksumAlgorithm | None,
+    context: TransferContext,
+    sum_span: SumSpan,
+    sizes: tuple[int, ...] | None = None,
+) -> bool:
+    """Whether these are the bytes that S3 has a checksum of; False where that cannot be told.
+
+    Raises:
+        ChecksumMismatch: They are not, and fetching again did not help.
+    """
     if algorithm is None or not verifiable(info, algorithm):
-        return info, False
-    if len(crcs) == 1 and info.checksum == Checksum(algorithm.name, algorithm.encode(crcs[0])):
-        return info, True  # most small objects: nothing to find out
+        return False
+    if len(crcs) == 1 and _equal(info.checksum, algorithm, crcs[0]):
+        return True  # nothing to find out
 
     async def fetch_again(part: Part) -> int:
         one = PartPlan(plan.size, plan.part_size, (part,), plan.multipart)
@@ -260,7 +337,7 @@ async def _fetch_and_verify(
         fetch_again=fetch_again,
         sizes=sizes,
     )
-    return info, await verifier.verified()
+    return await verifier.verified()
 
 
 async def _fetch(
@@ -275,12 +352,7 @@ async def _fetch(
     range (0 without an algorithm), and what S3 says of the object."""
     if not plan.multipart:
         receipt = await fetch_range(info, sink, 0, None, algorithm, context)
-        if receipt.size != info.size:
-            raise ObjectChanged(
-                f"{info.url} was overwritten while it was read", s3_code="Changed", status=200
-            )
-        check_readable(receipt.object, context.options)
-        return (receipt.crc or 0,), receipt.object
+        return (receipt.crc or 0,), _whole(receipt, info, context)
 
     async def get(part: Part) -> int:
         crc = there.get(part.offset)

@@ -6,6 +6,7 @@ from typing import final
 
 from engine import disk
 from engine.protocols import ByteSink
+from engine.types import KiB
 
 
 @final
@@ -36,3 +37,24 @@ class MemorySink(ByteSink):
 
     def write_at(self, offset: int, view: memoryview) -> None:
         self.data[offset : offset + len(view)] = view
+
+
+# For the head of an answer, in front of its body: S3 answers with about 500 bytes.
+HEAD_ROOM = 2 * KiB
+
+
+@final
+class SmallSink(ByteSink):
+    """A whole small object in memory, received together with the head of its answer.
+
+    Args:
+        buffer: Of ``HEAD_ROOM`` and ``size`` bytes at least.
+    """
+
+    def __init__(self, size: int, buffer: bytearray) -> None:
+        self.buffer = buffer
+        self.room: memoryview = memoryview(buffer)[: HEAD_ROOM + size]
+        self.memory: memoryview = self.room[HEAD_ROOM:]  # until it has landed
+
+    def write_at(self, offset: int, view: memoryview) -> None:
+        self.memory[offset : offset + len(view)] = view

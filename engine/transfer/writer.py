@@ -37,7 +37,9 @@ from engine.transfer.files import (
     make_folder,
     sync_folder,
 )
+from engine.transfer.sinks import HEAD_ROOM, SmallSink
 from engine.transfer.temporaries import WITHOUT_RUN, Temporaries
+from engine.types import KiB
 
 # Files of one group: with 128 KiB each some 4 MiB, and a few milliseconds of one thread.
 MAX_GROUP = 32
@@ -45,6 +47,8 @@ MAX_GROUP = 32
 TRIPS, TRIPS_OF_SLOW_DISKS = 2, 8
 # Of one file; what takes longer waits for a disk. Seconds.
 SLOW_FILE = 0.001
+# Buffers that are kept for the next objects, by sizes in steps.
+MAX_BUFFERS, BUFFER_STEP = 64, 16 * KiB
 # Folders of which it is remembered where they are.
 MAX_FOLDERS = 1024
 
@@ -66,7 +70,11 @@ class _Write:
     )
 
     def __init__(
-        self, target: Path, data: bytes | bytearray, mtime_ns: int | None, names: Temporaries
+        self,
+        target: Path,
+        data: bytes | bytearray | memoryview,
+        mtime_ns: int | None,
+        names: Temporaries,
     ) -> None:
         self.target = target
         self.names = names
@@ -98,9 +106,27 @@ class FileWriter:
         self._trips = 0
         self._most = TRIPS
         self._in_memory: dict[str, bool] = {}
+        self._buffers: dict[int, list[bytearray]] = {}
+        self._kept = 0
+
+    def sink(self, size: int) -> SmallSink:
+        """Memory for a small object that is to be written, of what an earlier one is done with:
+        new memory would have to be cleared."""
+        needed = -(-(HEAD_ROOM + size) // BUFFER_STEP) * BUFFER_STEP
+        kept = self._buffers.get(needed)
+        if not kept:
+            return SmallSink(size, bytearray(needed))
+        self._kept -= 1
+        return SmallSink(size, kept.pop())
+
+    def give_back(self, sink: SmallSink) -> None:
+        """Its bytes are not needed any more."""
+        if self._kept < MAX_BUFFERS:
+            self._kept += 1
+            self._buffers.setdefault(len(sink.buffer), []).append(sink.buffer)
 
     async def write(
-        self, target: Path, data: bytes | bytearray, mtime_ns: int | None = None
+        self, target: Path, data: bytes | bytearray | memoryview, mtime_ns: int | None = None
     ) -> None:
         """A whole file, durably; ``target`` is as before or has all of ``data``.
 

@@ -15,6 +15,7 @@ from engine.disk import in_memory
 from engine.errors import TransferError, UsageError
 from engine.threads import ThreadDoor
 from engine.transfer import writer as writer_room
+from engine.transfer.sinks import SmallSink
 from engine.transfer.writer import FileWriter
 
 _SHARED_MEMORY = Path("/dev/shm")
@@ -113,3 +114,19 @@ async def test_who_is_cancelled_leaves_no_half_and_holds_up_nobody(
     assert not [name for name in names if name.startswith(".")]
     assert all(os.path.getsize(tmp_path / name) == 1000 for name in names)
     assert repr(writer) == "<FileWriter trips=0 pending=0>"
+
+
+def test_memory_of_an_object_that_is_written_is_used_again() -> None:
+    writer = FileWriter(ThreadDoor())
+    first, other = writer.sink(1000), writer.sink(1000)
+    assert first.buffer is not other.buffer
+    first.memory[:] = b"x" * 1000
+    writer.give_back(first)
+    bigger = writer.sink(10**6)
+    assert bigger.buffer is not first.buffer and len(bigger.memory) == 10**6
+    again = writer.sink(2000)
+    assert again.buffer is first.buffer and len(again.memory) == 2000
+    for _ in range(2 * writer_room.MAX_BUFFERS):
+        writer.give_back(SmallSink(1, bytearray(writer_room.BUFFER_STEP)))
+    kept = [writer.sink(1).buffer for _ in range(3 * writer_room.MAX_BUFFERS)]
+    assert len({id(buffer) for buffer in kept}) == len(kept)

@@ -1,0 +1,37 @@
+"""Where a small answer lands: its head, and its body right behind it, by one call to the kernel.
+
+What must not live here: reading heads, sockets.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+
+@final
+class Landing:
+    """Memory for the body of a success.
+
+    With room for a head too, the answer is received as it comes: nothing of it is copied, and the
+    one call that brings it finds that there is no more. Without, the head goes elsewhere first.
+
+    Attributes:
+        room: Takes the body, or the head and the body.
+        size: Of the body that is expected, in bytes.
+        start: Where in ``room`` the body is; -1 where it does not come here.
+    """
+
+    __slots__ = ("room", "size", "start", "takes_head")
+
+    def __init__(self, room: memoryview, size: int) -> None:
+        self.room = room
+        self.size = size
+        self.start = -1
+        self.takes_head = len(room) > size
+
+    def body(self, start: int = 0) -> memoryview:
+        """The body's place, if it begins at ``start``."""
+        return self.room[start : start + self.size]
+
+    def __repr__(self) -> str:
+        return f"<Landing {self.size} of {len(self.room)} from {self.start}>"
