@@ -72,7 +72,7 @@ class Call:
     kept: bool = False
     varying: tuple[str, str] = ("", "")
     credentials: Credentials | None = None
-    ready_at: float = 0.0
+    ready_at: float = _LONG_AGO
 
 
 class Answer(NamedTuple):
@@ -113,6 +113,8 @@ class Exchanges:
         self._user_agent = user_agent
         self._signers: dict[str, Signer] = {}
         self._templates: dict[tuple[object, ...], HeadTemplate] = {}
+        self._last_kind: tuple[object, ...] = ()
+        self._last_template: HeadTemplate
         self._always = {"user-agent": user_agent, "accept-encoding": "identity"}
         self.regions = BucketRegions(endpoints, emit)
         self.expectations = Expectations(endpoints)
@@ -174,10 +176,22 @@ class Exchanges:
 
     async def signed_head(self, call: Call) -> bytes:
         """The head as it is sent now: under the current lease, at the current second."""
+        head = self.head_now(call)
+        if head is not None:
+            return head
+        call.credentials, call.ready_at = await self.lease.ready(), self._clock.monotonic()
+        return self._head(call)
+
+    def head_now(self, call: Call) -> bytes | None:
+        """``signed_head`` where there is nothing to wait for, else None: the lease is asked again
+        where the request had to wait for a connection meanwhile, or is sent again."""
+        if self._clock.monotonic() - call.ready_at > _STILL_READY:
+            return None
+        return self._head(call)
+
+    def _head(self, call: Call) -> bytes:
+        assert call.credentials is not None
         self.requests += 1
-        # Asked again where the request had to wait for a connection meanwhile, or is sent again.
-        if call.credentials is None or self._clock.monotonic() - call.ready_at > _STILL_READY:
-            call.credentials = await self.lease.ready()
         call.ready_at = _LONG_AGO
         name, value = call.varying
         if call.kept:
@@ -226,6 +240,9 @@ class Exchanges:
     def _template(self, call: Call, hole: str) -> HeadTemplate:
         """The template of all requests with these headers to this host."""
         target = call.target
+        kind = (call.method, hole, target.region, target.origin, call.signed)
+        if kind == self._last_kind:
+            return self._last_template  # of most runs
         key = (call.method, target.origin, target.region, hole, *call.signed.items())
         template = self._templates.get(key)
         if template is None:
@@ -238,6 +255,7 @@ class Exchanges:
                 self._always,
                 hole,
             )
+        self._last_kind, self._last_template = kind, template
         return template
 
     async def small(

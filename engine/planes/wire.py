@@ -194,8 +194,11 @@ class WirePlane(DataPlane):
         span = f"bytes {range.start}-{range.stop - 1}/" if into and range else ""
 
         async def send(connection: Connection) -> None:
-            connection.begin_send(_NOTHING, await self.exchanges.signed_head(call))
-            await connection.sent()
+            connection.begin_send(
+                _NOTHING, self.exchanges.head_now(call) or await self.exchanges.signed_head(call)
+            )
+            if connection.sending:
+                await connection.sent()
 
         try:
             await self.exchanges.ready(call)
@@ -274,8 +277,12 @@ class WirePlane(DataPlane):
                 call.plain = {"content-length": str(length)}
 
                 async def send(connection: Connection) -> None:
-                    connection.begin_send(held, await self.exchanges.signed_head(call))
-                    await connection.sent()
+                    connection.begin_send(
+                        held,
+                        self.exchanges.head_now(call) or await self.exchanges.signed_head(call),
+                    )
+                    if connection.sending:
+                        await connection.sent()
 
                 return await self._put(call, send, length, algorithm, crc)
             # A body of one piece is kept from its sum to its sending.
