@@ -17,10 +17,11 @@ from engine.batch.walk import Item, items_of
 from engine.errors import CredentialsError, EngineError, TransferError
 from engine.events import ObjectFailed, WalkDone
 from engine.transfer.ahead import STEPS_OF_LISTING, Ahead, connections_ahead
+from engine.transfer.checksums import chosen
 from engine.transfer.context import TransferContext
 from engine.transfer.copy import copy
 from engine.transfer.download import download
-from engine.transfer.sources import open_file
+from engine.transfer.sources import open_file, read_small
 from engine.transfer.upload import upload
 from engine.types import TransferResult
 
@@ -139,7 +140,10 @@ async def _move(item: Item, context: TransferContext) -> TransferResult:
         return await copy(entry.source, entry.url, context)
     if isinstance(item.held, EngineError):
         raise item.held
-    if item.held is not None:
-        return await upload(item.held, entry.url, context)
+    held = item.held
+    if item.in_memory:
+        held = read_small(entry.path, chosen(context.config.checksum))
+    if held is not None:
+        return await upload(held, entry.url, context)
     async with open_file(entry.path, context.door) as source:
         return await upload(source, entry.url, context)
