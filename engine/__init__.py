@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from engine.api import Engine, EngineStatistics
     from engine.batch import Failure, Manifest, ManifestEntry, Report
+    from engine.batch.journal import Journal, JournalStatistics
     from engine.config import RetryPolicy, TransferConfig
     from engine.credentials import Broker, RoleSpec
     from engine.errors import (
@@ -28,12 +29,16 @@ if TYPE_CHECKING:
         CredentialsError,
         CredentialsExpired,
         EngineError,
+        JournalDamaged,
+        JournalError,
+        JournalVersion,
         LoadError,
         LoadRefused,
         NotFound,
         ObjectArchived,
         ObjectChanged,
         ObjectExists,
+        RunInUse,
         S3Error,
         SourceChanged,
         TransferError,
@@ -59,6 +64,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "engine.api": ("Engine", "EngineStatistics"),
     "engine.batch": ("Failure", "Manifest", "ManifestEntry", "Report"),
+    "engine.batch.journal": ("Journal", "JournalStatistics"),
     "engine.config": ("RetryPolicy", "TransferConfig"),
     "engine.credentials": ("Broker", "RoleSpec"),
     "engine.errors": (
@@ -73,12 +79,16 @@ _HOMES = {
         "CredentialsError",
         "CredentialsExpired",
         "EngineError",
+        "JournalDamaged",
+        "JournalError",
+        "JournalVersion",
         "LoadError",
         "LoadRefused",
         "NotFound",
         "ObjectArchived",
         "ObjectChanged",
         "ObjectExists",
+        "RunInUse",
         "S3Error",
         "SourceChanged",
         "TransferError",
@@ -127,6 +137,11 @@ __all__ = [
     "EngineStatistics",
     "Failure",
     "GiB",
+    "Journal",
+    "JournalDamaged",
+    "JournalError",
+    "JournalStatistics",
+    "JournalVersion",
     "KiB",
     "LoadError",
     "LoadRefused",
@@ -146,6 +161,7 @@ __all__ = [
     "Report",
     "RetryPolicy",
     "RoleSpec",
+    "RunInUse",
     "S3Error",
     "S3Url",
     "SourceChanged",

@@ -5,6 +5,10 @@
     EngineError
     |-- UsageError                 what was asked cannot be done; nothing was sent       exit 2
     |   `-- WrongLoop              an Engine used in a second loop, after a fork, or under trio
+    |-- JournalError               what a run keeps of itself cannot be read or written  exit 2
+    |   |-- RunInUse               another process works on the run
+    |   |-- JournalDamaged         not a journal, or one that is damaged
+    |   `-- JournalVersion         made by a version whose journals this one does not read
     |-- CredentialsError           no usable credentials                                 exit 3
     |   |-- AssumeRoleDenied       STS said no: trust policy, identity policy, external id
     |   |-- RoleInvalid            STS refused the request itself (duration, policy size)
@@ -91,6 +95,31 @@ class WrongLoop(UsageError):
     """An object was used outside the event loop, process or async library that opened it."""
 
     code = "U002"
+
+
+class JournalError(EngineError):
+    """What a run keeps of itself, to be gone on with, cannot be read or written."""
+
+    code = "R500"
+    exit_code = 2
+
+
+class RunInUse(JournalError):
+    """Another process works on the run."""
+
+    code = "R501"
+
+
+class JournalDamaged(JournalError):
+    """The file is no journal, or a damaged one. It is left as it is."""
+
+    code = "R502"
+
+
+class JournalVersion(JournalError):
+    """The journal was made by a version whose journals this one does not read."""
+
+    code = "R503"
 
 
 class CredentialsError(EngineError):

@@ -28,6 +28,7 @@ HEAVY = (
     "moto",
     "pytest",
     "rich",
+    "sqlite3",
     "uvloop",
 )
 
@@ -55,6 +56,11 @@ PUBLIC = [
     "EngineStatistics",
     "Failure",
     "GiB",
+    "Journal",
+    "JournalDamaged",
+    "JournalError",
+    "JournalStatistics",
+    "JournalVersion",
     "KiB",
     "LoadError",
     "LoadRefused",
@@ -74,6 +80,7 @@ PUBLIC = [
     "Report",
     "RetryPolicy",
     "RoleSpec",
+    "RunInUse",
     "S3Error",
     "S3Url",
     "SourceChanged",
