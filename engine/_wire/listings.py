@@ -28,6 +28,8 @@ _ONE_ROW = b"<Contents></Contents>"
 _FEW_BYTES = 80 * MAX_ROWS
 # Text of the fields that are read over: without markup, references and control characters.
 _PLAIN = "[A-Za-z0-9_.:@ -]*"
+# So long that no key, date or ETag is longer; the parser has a limit as well.
+_TEXT = "[^<]{0,8192}"
 _FIELDS = ("ChecksumAlgorithm", "ChecksumType")
 _FIELDS_OF_RESTORE = ("IsRestoreInProgress", "RestoreExpiryDate")
 
@@ -83,7 +85,7 @@ def _read_by_pattern(body: bytes) -> Listing | None:
     etags = [row[3] for row in found]
     # References other than those around an ETag, and what XML refuses or changes.
     texts = "".join((*keys, *modified, *etags))
-    if "&" in texts or not texts.isprintable():
+    if "&" in texts or "]]>" in texts or not texts.isprintable():
         return None
     rest = read_document(body[:start] + _ONE_ROW + body[stop:], "Contents")
     if len(rest.rows) != 1:
@@ -107,7 +109,7 @@ def _pattern() -> re.Pattern[str]:
     other = any_of(_FIELDS, owner + restore)
     quote = '(?:&quot;|")'
     return re.compile(
-        "(<Contents><Key>([^<]*)</Key><LastModified>([^<]*)</LastModified>"
-        rf"<ETag>{quote}([^<]*?){quote}</ETag>{other}<Size>([0-9]{{1,19}})</Size>{other}"
+        rf"(<Contents><Key>({_TEXT})</Key><LastModified>({_TEXT})</LastModified>"
+        rf"<ETag>{quote}({_TEXT}?){quote}</ETag>{other}<Size>([0-9]{{1,19}})</Size>{other}"
         rf"(?:<StorageClass>({_PLAIN})</StorageClass>)?{other}</Contents>)"
     )

@@ -195,19 +195,7 @@ class StsClient:
         asked: _Asked,
     ) -> Credentials:
         body, date = await self._call(action, caller, parameters, asked)
-        try:
-            issued = read_document(body, "Credentials", below=f"{action}Result").rows[0]
-            return Credentials(
-                issued["AccessKeyId"],
-                issued["SecretAccessKey"],
-                issued["SessionToken"],
-                expires_at=datetime.fromisoformat(issued["Expiration"]),
-                issued_at=date,
-            )
-        except (ProtocolError, IndexError, KeyError, ValueError):
-            raise SourceUnavailable(
-                "STS gave no credentials", fix="Check --sts-endpoint-url"
-            ) from None
+        return read_issued(action, body, date)
 
     async def _call(
         self,
@@ -276,6 +264,28 @@ class StsClient:
             return False
         self._clock.learn(refused.date)
         return True
+
+
+def read_issued(action: str, body: bytes, date: datetime | None) -> Credentials:
+    """The session in an answer of ``action``.
+
+    Args:
+        date: Of the answer.
+
+    Raises:
+        SourceUnavailable: There is none, or not all of it.
+    """
+    try:
+        issued = read_document(body, "Credentials", below=f"{action}Result").rows[0]
+        ends = datetime.fromisoformat(issued["Expiration"])
+        fields = issued["AccessKeyId"], issued["SecretAccessKey"], issued["SessionToken"]
+        if not all(fields):
+            raise ValueError
+    except (ProtocolError, IndexError, KeyError, ValueError):
+        raise SourceUnavailable("STS gave no credentials", fix="Check --sts-endpoint-url") from None
+    # A time without a zone is in UTC, as all of AWS's are.
+    ends = ends if ends.tzinfo else ends.replace(tzinfo=UTC)
+    return Credentials(*fields, expires_at=ends, issued_at=date)
 
 
 def _flattened(prefix: str, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

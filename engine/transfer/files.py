@@ -24,6 +24,9 @@ from engine.transfer.temporaries import WITHOUT_RUN, Temporaries
 
 # Folders that are remembered as no links; each is asked again when they are forgotten.
 _MAX_KNOWN = 10_000
+_MAX_SHOWN = 1_200
+# Linux's PATH_MAX; a key of S3 has a quarter of it at most.
+_MAX_PATH = 4_096
 CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
@@ -138,18 +141,20 @@ def path_under(root: Path, relative: str, known: set[str] | None = None) -> Path
         UnsafeKey: No such file can be, or it would lie outside, or a symbolic link on the way
             leads outside.
     """
+    if len(relative) > _MAX_PATH:
+        raise _unsafe(relative, "it is longer than a path can be")
     pieces = relative.split("/")
     for piece in pieces:
         if piece in ("", ".", ".."):
             raise _unsafe(relative, f"it has the piece {piece!r}")
-        if "\0" in piece or len(piece) > 63 and len(piece.encode()) > 255:
+        if "\0" in piece or len(piece) > 63 and len(piece.encode(errors="replace")) > 255:
             raise _unsafe(relative, "a piece of it cannot be a file name")
     above = relative.rpartition("/")[0]
     if known is None or above not in known:
         folder = root
         for piece in pieces[:-1]:
             folder = folder / piece
-            if folder.is_symlink():
+            if _is_link(folder, relative):
                 raise _unsafe(relative, f"{folder} is a symbolic link")
         if known is not None:
             if len(known) >= _MAX_KNOWN:
@@ -158,11 +163,24 @@ def path_under(root: Path, relative: str, known: set[str] | None = None) -> Path
     return Path(os.path.join(root, relative))
 
 
+def _is_link(folder: Path, relative: str) -> bool:
+    try:
+        return folder.is_symlink()
+    except (OSError, UnicodeEncodeError) as error:  # too long, or no name of this file system
+        why = error.strerror if isinstance(error, OSError) else "it is not valid Unicode"
+        raise _unsafe(relative, str(why)) from None
+
+
 def _unsafe(relative: str, reason: str) -> UnsafeKey:
     return UnsafeKey(
-        f"the key {relative!r} cannot become a file: {reason}",
+        f"the key {_cut(relative)!r} cannot become a file: {_cut(reason)}",
         fix="Copy this object alone, to a name of your choice",
     )
+
+
+def _cut(text: str) -> str:
+    """For people: a key has at most 1,024 bytes, what a server sends may have more."""
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def _open_partial(target: Path, size: int, names: Temporaries, name: str) -> PartialFile:
