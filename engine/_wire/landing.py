@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import final
 
+from engine.protocols import ByteSink
+from engine.types import ByteRange
+
 
 @final
 class Landing:
@@ -28,6 +31,19 @@ class Landing:
         self.size = size
         self.start = -1
         self.takes_head = len(room) > size
+
+    @classmethod
+    def of(cls, sink: ByteSink, offset: int, range: ByteRange | None, most: int) -> Landing | None:
+        """For a body of ``most`` bytes at most that goes into a sink in memory; else None."""
+        memory = sink.memory
+        if memory is None:
+            return None
+        size = range.length if range is not None else len(memory) - offset
+        if size > most:
+            return None
+        if sink.room is not None and size == len(memory):
+            return cls(sink.room, size)
+        return cls(memory[offset : offset + size], size)
 
     def body(self, start: int = 0) -> memoryview:
         """The body's place, if it begins at ``start``."""

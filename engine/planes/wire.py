@@ -190,7 +190,7 @@ class WirePlane(DataPlane):
         call.plain = plain
         call.signed = {**(CHECKSUM_MODE if algorithm is not None else {}), **options.for_part()}
         call.kept = True
-        into = _landing(sink, sink_offset, range)
+        into = Landing.of(sink, sink_offset, range, INLINE_SUM)
         span = f"bytes {range.start}-{range.stop - 1}/" if into and range else ""
 
         async def send(connection: Connection) -> None:
@@ -437,19 +437,6 @@ class WirePlane(DataPlane):
                 crc = algorithm.update(piece[:got], crc)
             done += got
         return crc
-
-
-def _landing(sink: ByteSink, offset: int, range: ByteRange | None) -> Landing | None:
-    """Where a small body comes to lie at once."""
-    memory = sink.memory
-    if memory is None:
-        return None
-    size = range.length if range is not None else len(memory) - offset
-    if size > INLINE_SUM:
-        return None
-    if sink.room is not None and size == len(memory):
-        return Landing(sink.room, size)
-    return Landing(memory[offset : offset + size], size)
 
 
 def _sum_of(source: ByteSource, held: memoryview, algorithm: ChecksumAlgorithm) -> int:
