@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import final
 
-# OpenSSL and the transports make a bytes object of what is written. Measured over TLS, CPU of a whole
-# upload: 64, 192 and 256 KiB a twentieth more than this, 32 and 128 KiB an eighth.
+# OpenSSL and the transports make a bytes object of what is written. Measured over TLS, CPU of a
+# whole upload: 64, 192 and 256 KiB a twentieth more than this, 32 and 128 KiB an eighth.
 SEND_SLICE = 96 * 1024
 
 
