@@ -122,10 +122,16 @@ async def test_a_body_that_breaks_off_is_an_error_also_behind_a_pause(tmp_path: 
 
 
 async def test_what_is_no_tls_is_no_connection() -> None:
-    async with run_origin() as origin:
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await reader.read()
+        writer.transport.abort()
+
+    async with await asyncio.start_server(plain, "127.0.0.1", 0) as server:
         connector = Connector(Timeouts(), ThreadDoor(), None)
-        with pytest.raises(NotConnected):
-            await connector.open(Address("https", "127.0.0.1", origin.port))
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(NotConnected, match="could not connect"):
+            await connector.open(Address("https", "127.0.0.1", port))
 
 
 async def test_a_server_that_does_not_shake_hands_is_given_up() -> None:
