@@ -7,41 +7,52 @@ not sure it masks too much.
 from __future__ import annotations
 
 import re
+from functools import cache
 
 # A backslash escapes in Redshift's literals, in JSON and in Python's repr alike. A quote that
 # never closes takes the rest with it.
 _QUOTED = r"""[be]?'(?:[^'\\]|''|\\.?)*'?|[be]?"(?:[^"\\]|""|\\.?)*"?"""
-# Words after which Redshift SQL, JDBC URLs, environments, JSON and STS forms carry a secret; they
-# may stand at the end of a longer name (aws_secret_access_key). Without = or : only a quoted text
-# is a value.
-_NAMED_SECRET = re.compile(
-    r"(password|pwd|credentials|access_?key_?id|secret_?access_?key|token|external[_-]?id"
-    r"|master_symmetric_key)"
-    r"(?!\\?[\"']?\s*[:=]\s*\\?\"(?:\.\.\.|REPLACE-))"  # a placeholder in an example
-    rf"(?:(\\?[\"']?\s*=\s*)(?:(?:{_QUOTED})?[^\s;&]*)"
-    rf"|(\\?[\"']?\s*:\s*)(?:{_QUOTED}|[^\s;&]+)"
-    rf"|(\s+(?:as\s+)?)(?:{_QUOTED}))",
-    re.IGNORECASE | re.DOTALL,
-)
-_HEADER_SECRET = re.compile(
-    r"(authorization|x-amz-security-token|customer-key)"
-    rf"([\"']\s*[:,]\s*|\s*:\s*)(?:{_QUOTED}|[^\r\n]*)",
-    re.IGNORECASE,
-)
-_AWS_KEY_ID = re.compile(r"\b(A[KS]IA)[A-Z0-9]{10,}([A-Z0-9]{2})\b")
-_SIGNED = re.compile(r"(?i)((?:Signature|Security-Token|Credential)=)[^&\s\"',]+")
-_XML_SECRET = re.compile(
-    r"<((?:Session)?Token(?:-\d+)?|SecretAccessKey)>.*?(?:</\1>|\Z)", re.IGNORECASE | re.DOTALL
-)
+
+
+@cache
+def _patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
+    """What is looked for, and what takes its place. Built when there is a text to mask."""
+    # Words after which Redshift SQL, JDBC URLs, environments, JSON and STS forms carry a secret;
+    # they may stand at the end of a longer name (aws_secret_access_key). Without = or : only a
+    # quoted text is a value.
+    named = re.compile(
+        r"(password|pwd|credentials|access_?key_?id|secret_?access_?key|token|external[_-]?id"
+        r"|master_symmetric_key)"
+        r"(?!\\?[\"']?\s*[:=]\s*\\?\"(?:\.\.\.|REPLACE-))"  # a placeholder in an example
+        rf"(?:(\\?[\"']?\s*=\s*)(?:(?:{_QUOTED})?[^\s;&]*)"
+        rf"|(\\?[\"']?\s*:\s*)(?:{_QUOTED}|[^\s;&]+)"
+        rf"|(\s+(?:as\s+)?)(?:{_QUOTED}))",
+        re.IGNORECASE | re.DOTALL,
+    )
+    header = re.compile(
+        r"(authorization|x-amz-security-token|customer-key)"
+        rf"([\"']\s*[:,]\s*|\s*:\s*)(?:{_QUOTED}|[^\r\n]*)",
+        re.IGNORECASE,
+    )
+    key_id = re.compile(r"\b(A[KS]IA)[A-Z0-9]{10,}([A-Z0-9]{2})\b")
+    signed = re.compile(r"(?i)((?:Signature|Security-Token|Credential)=)[^&\s\"',]+")
+    xml = re.compile(
+        r"<((?:Session)?Token(?:-\d+)?|SecretAccessKey)>.*?(?:</\1>|\Z)", re.IGNORECASE | re.DOTALL
+    )
+    return (
+        (xml, r"<\1>***</\1>"),
+        (header, r"\1\2***"),
+        (signed, r"\1***"),
+        (named, r"\1\2\3\4***"),
+        (key_id, r"\1***\2"),
+    )
 
 
 def redact(text: str) -> str:
     """``text`` with every value that looks like a secret replaced by ``***``."""
-    text = _XML_SECRET.sub(r"<\1>***</\1>", text)
-    text = _HEADER_SECRET.sub(r"\1\2***", text)
-    text = _SIGNED.sub(r"\1***", text)
-    text = _NAMED_SECRET.sub(r"\1\2\3\4***", text)
-    return _AWS_KEY_ID.sub(r"\1***\2", text)
+    for pattern, mask in _patterns():
+        text = pattern.sub(mask, text)
+    return text
 
 
 def mask_key_id(access_key_id: str) -> str:

@@ -7,7 +7,6 @@ live here: a table.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping
 from typing import Generic, TypeVar, cast, final
@@ -64,6 +63,8 @@ class Registry(Generic[T]):
     def _load(self, name: str) -> T:
         target = self._targets.get(name)
         if target is None:
+            import difflib
+
             close = difflib.get_close_matches(name, self._targets, n=1)
             hint = f"Did you mean {close[0]}? " if close else ""
             raise UsageError(

@@ -10,14 +10,17 @@ group, and the generator holds a stream's end and a handle. However it is left, 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.abc
 
-from engine.batch import Manifest, Outcome, move_all
 from engine.errors import WrongLoop
 from engine.shield import to_the_end
 from engine.transfer import TransferContext
+
+if TYPE_CHECKING:
+    from engine.batch import Manifest, Outcome
 
 
 class Work:
@@ -66,6 +69,8 @@ async def outcomes(
     Args:
         start: Begins the work in the engine's task group.
     """
+    from engine.batch import Outcome, move_all
+
     # No room: whoever is slow to read holds the runners back.
     send, receive = anyio.create_memory_object_stream[Outcome](0)
 

@@ -19,7 +19,6 @@ from engine.api.background import outcomes
 from engine.api.opened import EngineSetup, OpenEngine, guarded, of_an_engine, source_of
 from engine.api.streaming import StreamingVerbs, copy_rules
 from engine.api.streaming import object_url as _object_url
-from engine.batch import Manifest, Outcome, Report, run_batch
 from engine.clock import LoopClock
 from engine.config import AddressingStyle, RegionMismatch, RetryPolicy, TransferConfig
 from engine.credentials import (
@@ -50,6 +49,7 @@ from engine.types import ByteRange, Credentials, ObjectInfo, S3Url, TransferResu
 from engine.version import VERSION
 
 if TYPE_CHECKING:
+    from engine.batch import Manifest, Outcome, Report
     from engine.redshift import CopyOptions, LoadReport
     from engine.redshift.formats import StagingFormat
 
@@ -230,6 +230,8 @@ class Engine(StreamingVerbs):
             UsageError: The manifest cannot be read, or ``options`` are of one object.
             CredentialsError: No credentials are to be had any more.
         """
+        from engine.batch import run_batch
+
         context = self._moving(manifest, options, source_options, source_engine, through, keep_tags)
         return await run_batch(manifest, context)
 

@@ -9,6 +9,7 @@ import logging
 import os
 from dataclasses import dataclass, replace
 from random import Random
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.abc
@@ -16,7 +17,6 @@ import anyio.lowlevel
 
 from engine._wire.sts import StsClient
 from engine.api.background import Work
-from engine.batch import Manifest
 from engine.clock import LoopClock
 from engine.config import Endpoints, RetryPolicy, TransferConfig
 from engine.credentials import (
@@ -40,6 +40,9 @@ from engine.retry import Retrier
 from engine.threads import ThreadDoor
 from engine.transfer import FileWriter, Limiter, TransferContext
 from engine.types import Credentials
+
+if TYPE_CHECKING:
+    from engine.batch import Manifest
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,25 +20,22 @@ MAX_DURATION = 43_200
 MAX_CHAINED_DURATION = 3_600
 DEFAULT_DURATION = 900
 
-_ARN = re.compile(
-    r"arn:(aws|aws-cn|aws-us-gov):iam::(\d{12}):role/((?:[\x21-\x7e]+/)?)([\w+=,.@-]{1,64})"
-)
-_SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
-_EXTERNAL_ID = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
-_SOURCE_IDENTITY = re.compile(r"(?!aws:)[\w+=,.@-]{2,64}", re.ASCII)
-_POLICY = re.compile(r"[\t\n\r\x20-\xff]+")
-_POLICY_ARN = re.compile(
-    r"arn:(aws|aws-cn|aws-us-gov):iam::(aws|\d{12}):policy/[\x21-\x7e]{1,1900}"
-)
-_SERIAL_NUMBER = re.compile(r"[\w+=/:,.@-]{9,256}", re.ASCII)
-_TOKEN_CODE = re.compile(r"\d{6}", re.ASCII)
+# Compiled at first use: most runs have no role, or use few of these.
+_ARN = r"arn:(aws|aws-cn|aws-us-gov):iam::(\d{12}):role/((?:[\x21-\x7e]+/)?)([\w+=,.@-]{1,64})"
+_SESSION_NAME = r"[\w+=,.@-]{2,64}"
+_EXTERNAL_ID = r"[\w+=,.@:/-]{2,1224}"
+_SOURCE_IDENTITY = r"(?!aws:)[\w+=,.@-]{2,64}"
+_POLICY = r"[\t\n\r\x20-\xff]+"
+_POLICY_ARN = r"arn:(aws|aws-cn|aws-us-gov):iam::(aws|\d{12}):policy/[\x21-\x7e]{1,1900}"
+_SERIAL_NUMBER = r"[\w+=/:,.@-]{9,256}"
+_TOKEN_CODE = r"\d{6}"
 _MAX_POLICY_CHARS = 2_048
 _MAX_POLICY_ARNS = 10
 _MAX_CONTEXTS = 5
 _MAX_TAGS = 50
 # Letters, spaces and digits of any script, and _.:/=+-@ (\w holds the underscore).
-_TAG_KEY = re.compile(r"[\w\s.:/=+\-@]{1,128}")
-_TAG_VALUE = re.compile(r"[\w\s.:/=+\-@]{0,256}")
+_TAG_KEY = r"[\w\s.:/=+\-@]{1,128}"
+_TAG_VALUE = r"[\w\s.:/=+\-@]{0,256}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,7 @@ class RoleArn:
     @classmethod
     def parse(cls, text: str) -> RoleArn:
         """Raises UsageError if ``text`` is not the ARN of an IAM role."""
-        match = _ARN.fullmatch(text)
+        match = re.fullmatch(_ARN, text)
         if match is None:
             raise UsageError(
                 f"not the ARN of an IAM role: {text!r}",
@@ -162,7 +159,7 @@ class RoleSpec:
     def _check_policies(self) -> None:
         _at_most("session policy ARNs", len(self.policy_arns), _MAX_POLICY_ARNS)
         for arn in self.policy_arns:
-            match = _POLICY_ARN.fullmatch(arn)
+            match = re.fullmatch(_POLICY_ARN, arn)
             if match is None or match[2] not in ("aws", self.role.account):
                 raise UsageError(
                     f"not a managed policy of account {self.role.account}: {arn!r}",
@@ -171,7 +168,7 @@ class RoleSpec:
                 )
         if self.policy is None:
             return
-        if not _POLICY.fullmatch(self.policy) or len(self.policy) > _MAX_POLICY_CHARS:
+        if not re.fullmatch(_POLICY, self.policy) or len(self.policy) > _MAX_POLICY_CHARS:
             raise UsageError(
                 f"the session policy has {len(self.policy)} characters or one that STS refuses",
                 fix=f"STS takes 1 to {_MAX_POLICY_CHARS} characters of Latin-1",
@@ -187,7 +184,7 @@ class RoleSpec:
         if len(set(folded)) != len(folded):
             raise UsageError("two session tags differ in case only; STS takes them for one")
         for key, value in self.tags.items():
-            if not _TAG_KEY.fullmatch(key) or not _TAG_VALUE.fullmatch(value):
+            if not re.fullmatch(_TAG_KEY, key) or not re.fullmatch(_TAG_VALUE, value):
                 raise UsageError(
                     f"session tag {key[:40]!r} is too long or has a character that STS refuses",
                     fix="Keys: 1 to 128 characters, values: 0 to 256, of letters, digits, spaces "
@@ -211,8 +208,6 @@ def _at_most(what: str, count: int, limit: int) -> None:
         raise UsageError(f"{count} {what}; STS takes {limit}")
 
 
-def _check(value: str | None, pattern: re.Pattern[str], name: str, shown: str) -> None:
-    if value is not None and not pattern.fullmatch(value):
-        raise UsageError(
-            f"STS does not take this {name}: {shown}", fix=f"It must match {pattern.pattern}"
-        )
+def _check(value: str | None, pattern: str, name: str, shown: str) -> None:
+    if value is not None and not re.fullmatch(pattern, value, re.ASCII):
+        raise UsageError(f"STS does not take this {name}: {shown}", fix=f"It must match {pattern}")

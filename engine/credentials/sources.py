@@ -61,17 +61,17 @@ def _default_chain(context: SourceContext) -> SourcePlan:
     """The places in botocore's order (``create_credential_resolver``), without its two that
     nobody has any more (AWS_CREDENTIAL_FILE and boto 2's files). What is set up but broken is an
     error: whoever set it up does not want the next place's identity."""
+    asked_for = context.profile is not None
+    if not asked_for and context.environ.get("AWS_ACCESS_KEY_ID"):
+        provider = SOURCES.get("env")(context)
+        assert not isinstance(provider, SourcePlan)
+        return SourcePlan(provider, why=(f"env: {provider.describe()}",))
     from engine.credentials.profile_plan import ProfilePlanner
     from engine.credentials.providers import container
 
     planner = ProfilePlanner(context)
-    asked_for = context.profile is not None
     if asked_for:
         planner.why.append(f"env: passed over, profile {context.profile} was asked for")
-    elif context.environ.get("AWS_ACCESS_KEY_ID"):
-        provider = SOURCES.get("env")(context)
-        assert not isinstance(provider, SourcePlan)
-        return SourcePlan(provider, why=(f"env: {provider.describe()}",))
     else:
         planner.why.append("env: AWS_ACCESS_KEY_ID is not set")
     plan = planner.assumed_role()
