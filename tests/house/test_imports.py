@@ -97,6 +97,39 @@ import json, sys
 loaded = {name.partition(".")[0] for name in sys.modules}
 """
 _IMPORT = "import engine\nengine.UsageError, engine.S3Url\n"
+# An engine with keys from the environment, opened and closed; a listing needs no more.
+_OPENED = """
+import json, os, sys
+import anyio
+import engine
+
+os.environ |= {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret"}
+os.environ.pop("AWS_PROFILE", None)
+
+async def run():
+    async with engine.Engine(region="us-east-1", endpoint_url="http://127.0.0.1:9") as s3:
+        s3.list_pages("s3://bucket/")
+
+anyio.run(run)
+print(json.dumps(sorted(set(json.loads(sys.argv[1])) & set(sys.modules))))
+"""
+# What other jobs load: manifests, profiles and the sources they name, an SDK, a load.
+_NOT_FOR_A_LISTING = (
+    "awscrt",
+    "click",
+    "difflib",
+    "engine._aws",
+    "engine.batch",
+    "engine.cli",
+    "engine.credentials.profile_plan",
+    "engine.credentials.providers.container",
+    "engine.credentials.providers.imds",
+    "engine.credentials.providers.process",
+    "engine.credentials.providers.sso",
+    "engine.planes.aws",
+    "engine.redshift",
+    "engine.staging",
+)
 # Every command's help in one interpreter: what one of them loads is seen at that one.
 _HELP = """
 import contextlib, importlib, io, json, sys
@@ -148,6 +181,10 @@ def test_help_of_every_command_loads_nothing_heavy() -> None:
     seen = _run(_HELP, json.dumps(HEAVY))
     assert {command: heavy for command, heavy in seen.items() if heavy} == {}
     assert {"", "cp", "load", "credentials show", "testing redshift"} <= set(seen)
+
+
+def test_a_listing_loads_nothing_of_other_jobs() -> None:
+    assert _run(_OPENED, json.dumps(_NOT_FOR_A_LISTING)) == []
 
 
 def test_the_public_names_are_the_ones_written_here() -> None:
