@@ -42,11 +42,15 @@ def command(prefix: str, **flags: Any) -> None:
 
 
 def _as_text(info: ObjectInfo) -> str:
-    seen = info.last_modified
+    seen, url = info.last_modified, info.url
     if seen is not None and seen.tzinfo is not UTC:
         seen = seen.astimezone(UTC)
-    when = f"{seen.isoformat()[:19]}Z" if seen is not None else "-"
-    return f"{info.size:>15,}  {when}  {info.url}"
+    if seen is None:
+        return f"{info.size:>15,}  -  s3://{url.bucket}/{url.key}"
+    # Faster than isoformat(), which asks the time zone; this is most of what a line costs.
+    day = (seen.year, seen.month, seen.day, seen.hour, seen.minute, seen.second)
+    when = "%04d-%02d-%02dT%02d:%02d:%02dZ" % day  # noqa: UP031
+    return f"{info.size:>15,}  {when}  s3://{url.bucket}/{url.key}"
 
 
 def _as_json(info: ObjectInfo) -> str:
