@@ -32,16 +32,11 @@ _WRITTEN = str.maketrans(
 class Document(NamedTuple):
     """One answer.
 
-        Attributes:
-            root: Name of the root element.
-    <<<<<<< Updated upstream
-            values: Texts of the elements below the root, by name; the last of a name wins.
-            rows: The same one level deeper, one for each element of the name that was asked for;
-                texts that are deeper still by both names (``Initiator/ID``).
-    =======
-            values: Texts of the elements below the root, by name.
-            rows: The same one level deeper, one for each element of the name that was asked for.
-    >>>>>>> Stashed changes
+    Attributes:
+        root: Name of the root element.
+        values: Texts of the elements below the root, by name.
+        rows: The same one level deeper, one for each element of the name that was asked for;
+            texts that are deeper still by both names (``Initiator/ID``).
     """
 
     root: str

@@ -384,7 +384,10 @@ class WireControlPlane(ControlPlane):
 
 
 def check_root(call: Call, found: str, root: str) -> None:
-    # Some stores name the root by the operation (ListPartsResponse): its fields decide.
+    """Raises ProtocolError for an answer to another question.
+
+    Some stores name the root by the operation (ListPartsResponse): its fields decide.
+    """
     if found not in (root, root.replace("Result", "Response")):
         kind = BadListing if root.startswith("List") else ProtocolError
         raise kind(
