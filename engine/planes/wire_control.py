@@ -185,7 +185,8 @@ class WireControlPlane(ControlPlane):
                 "x-amz-checksum-algorithm": algorithm.name.upper(),
                 "x-amz-checksum-type": "FULL_OBJECT",
             }
-        answer = await self._exchanges.small(call)
+        # Asked again behind the caller's back it could begin a second upload that nobody knows.
+        answer = await self._exchanges.small(call, repeatable=False)
         document = await self._read_late(call, answer, "InitiateMultipartUploadResult")
         upload_id = document.values.get("UploadId", "")
         if not upload_id:

@@ -56,7 +56,7 @@ async def _opening(
     url: S3Url, context: TransferContext, most: int, steps: tuple[tuple[float, int], ...]
 ) -> AsyncIterator[Ahead]:
     ahead = Ahead()
-    failed: Exception | None = None
+    failed: BaseException | None = None
 
     async def open_them(tasks: anyio.abc.TaskGroup) -> None:
         await context.data.open_ahead(url, 1)  # by then the certificates are read
@@ -72,7 +72,9 @@ async def _opening(
         tasks.start_soon(open_them, tasks)
         try:
             yield ahead
-        except Exception as error:
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:
             failed = error  # raised below: the task group would put it into a group
         tasks.cancel_scope.cancel()
     if failed is not None:
