@@ -261,6 +261,11 @@ class Journal:
             self._under_way[key] = kept
         return kept
 
+    def has_left(self, entry: ManifestEntry) -> bool:
+        """Whether earlier processes left something of an object half-way."""
+        found = self._ready().found
+        return bool(found) and key_of(entry) in found
+
     async def done(self, entry: ManifestEntry, result: TransferResult, version: str = "") -> None:
         """An object is whole at its destination.
 
@@ -276,7 +281,7 @@ class Journal:
         row: Row = (DONE, (*key, result.size, result.etag, version))
         rows = [row] if version or entry.operation != "upload" else []
         under_way = self._under_way.pop(key, None) if self._under_way else None
-        if under_way is not None:
+        if under_way is not None and under_way.is_kept:
             await under_way.ended()
             await self.now(rows)  # in one transaction with it
             return

@@ -75,11 +75,16 @@ class Found(msgspec.Struct, frozen=True):
 
 @final
 class KeptObject(ObjectJournal):
-    """One object under way, see the protocol."""
+    """One object under way, see the protocol.
+
+    Attributes:
+        is_kept: Whether the journal has, or had, something of it.
+    """
 
     def __init__(self, desk: Desk, key: Key, found: Found | None = None) -> None:
         self._desk = desk
         self._key = key
+        self.is_kept = found is not None
         self._number = found.number if found is not None else None
         self._upload = found.upload_number if found is not None else None
         self.upload: UploadRecord | None = found.upload if found is not None else None
@@ -116,7 +121,7 @@ class KeptObject(ObjectJournal):
 
     def _known(self) -> int:
         if self._number is None:
-            self._number = self._desk.number()
+            self.is_kept, self._number = True, self._desk.number()
         return self._number
 
     def _rows(self, row: Row) -> list[Row]:

@@ -324,16 +324,23 @@ def _fill(path: Path, rows: Sequence[Row], schema: Schema) -> None:
 
 
 def _write_all(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
-    done: list[tuple[Any, ...]] = []
+    """In order; of what is done many at once."""
+    done: list[Any] = []
     for sql, values in rows:
         if sql is DONE:
-            done.append(values)
-        else:
+            done += values
+            if len(done) < _MANY * len(values):
+                continue
+        _write_done(connection, done)
+        if sql is not DONE:
             connection.execute(sql, values)
-    for start in range(0, len(done), _MANY):
-        some = done[start : start + _MANY]
-        sql = _DONE_MANY + ", ".join([_DONE_ROW] * len(some))
-        connection.execute(sql, [value for row in some for value in row])
+    _write_done(connection, done)
+
+
+def _write_done(connection: sqlite3.Connection, values: list[Any]) -> None:
+    if values:
+        connection.execute(_DONE_MANY + ", ".join([_DONE_ROW] * (len(values) // 6)), values)
+        values.clear()
 
 
 def _name(temporary: Path, path: Path) -> None:

@@ -44,6 +44,16 @@ async def test_what_ends_before_there_is_something_to_keep_leaves_no_file(tmp_pa
     assert files(tmp_path) == []
 
 
+async def test_an_object_that_turns_out_to_be_small_leaves_no_file(tmp_path: Path) -> None:
+    """Whoever does not know its size asks for a place to keep what is under way."""
+    async with journal(tmp_path) as kept:
+        each = entry(tmp_path, 1, "download")
+        await kept.object(each)
+        await kept.done(each, result(each))
+        kept.finish()
+    assert files(tmp_path) == []
+
+
 async def test_a_thousand_objects_are_worth_a_file(tmp_path: Path) -> None:
     async with journal(tmp_path) as kept:
         for number in range(1100):
@@ -136,10 +146,12 @@ async def test_what_changed_since_is_not_done(tmp_path: Path) -> None:
     downs = [entry(tmp_path, number, "download") for number in range(3, 7)]
     copied = entry(tmp_path, 7, "copy")
     async with journal(tmp_path) as first:
-        for each in (*ups, *downs, copied):
-            await first.object(each)
+        for each in (*ups, *downs):
+            await (await first.object(each)).upload_creating()
             await first.done(each, result(each), version(each) if each in ups else "")
-        assert first.statistics().rows == first.statistics().commits == 8
+        await first.done(copied, result(copied))
+        # Each that was under way at once, with what says that it no longer is.
+        assert first.statistics().commits == 14 and first.statistics().waiting == 1
     ups[0].path.write_bytes(b"y" * SIZE)
     ups[1].path.unlink()
     downs[0].path.unlink()
@@ -170,9 +182,9 @@ async def test_many_are_looked_up_at_once(tmp_path: Path) -> None:
 
 async def test_a_run_that_ended_well_leaves_a_summary(tmp_path: Path) -> None:
     async with journal(tmp_path, command=["cp", "a", "s3://b/c"]) as kept:
+        await (await kept.object(entry(tmp_path, 0))).upload_creating()
         for number in range(3):
             each = entry(tmp_path, number)
-            await kept.object(each)
             await kept.done(each, result(each), version(each))
         kept.planned(3, 60)
         kept.finish()
@@ -190,7 +202,7 @@ async def test_a_run_that_ended_well_leaves_a_summary(tmp_path: Path) -> None:
 async def test_a_run_with_failures_can_be_gone_on_with(tmp_path: Path) -> None:
     each = entry(tmp_path, 1)
     async with journal(tmp_path) as first:
-        await first.object(each)
+        await (await first.object(each)).upload_creating()
         await first.done(each, result(each), version(each))
         first.planned(5, None)
         first.finish(failed=4)
