@@ -25,6 +25,8 @@ COMMANDS = {
     "load": ("Transfer", "stage files to S3, then COPY them into Redshift"),
     "ls": ("Inspect", "list the objects below a prefix"),
     "rm": ("Inspect", "delete objects"),
+    "runs": ("Inspect", "list past runs, and what can be gone on with"),
+    "clean": ("Inspect", "take away what stopped runs left at S3 and here"),
     "doctor": ("Setup", "check credentials, role and bucket; say what to change where"),
     "credentials": (
         "Setup",

@@ -238,7 +238,7 @@ async def _settle(
     """
     with anyio.move_on_after(ABORT_SECONDS):
         try:
-            await _abort_until_empty(url, upload_id, context)
+            await abort_until_empty(url, upload_id, context)
             return await _look_for(url, sums, receipts, error, context)
         except EngineError as failure:
             if failure is error:
@@ -339,7 +339,7 @@ async def abort_upload(
         nonlocal reason, done
         with anyio.move_on_after(ABORT_SECONDS):
             try:
-                await _abort_until_empty(url, upload_id, context)
+                await abort_until_empty(url, upload_id, context)
                 done = True
             except EngineError as failure:
                 reason = failure.headline
@@ -355,7 +355,12 @@ async def abort_upload(
             error.add_note(f"parts of {url} stay at S3 under upload id {upload_id}: {reason}")
 
 
-async def _abort_until_empty(url: S3Url, upload_id: UploadId, context: TransferContext) -> None:
+async def abort_until_empty(url: S3Url, upload_id: UploadId, context: TransferContext) -> None:
+    """Abort, until no part that was on its way has landed since.
+
+    Raises:
+        TransferError, CredentialsError: It could not be.
+    """
     for _ in range(_MAX_ABORTS):
         try:
             await context.retrier.run(

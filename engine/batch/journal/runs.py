@@ -211,6 +211,11 @@ def list_runs(folder: Path, now: datetime) -> list[RunInfo]:
     return sorted(found, key=lambda info: info.run.started_at.isoformat() if info.run else "")
 
 
+def journals(folder: Path) -> list[Path]:
+    """Of runs that can be gone on with, or that somebody works on."""
+    return _files(folder, JOURNAL)
+
+
 def find_run(folder: Path, run: str, now: datetime) -> RunInfo:
     """The run with this id, or the only one whose id begins so.
 
