@@ -303,6 +303,8 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     # https://www.sqlite.org/security.html
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA cell_size_check = ON")
+    # What is deleted holds no secret, and the file is made anew when all of it is.
+    connection.execute("PRAGMA secure_delete = OFF").fetchone()
     return connection
 
 

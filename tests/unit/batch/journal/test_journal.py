@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from engine.batch.journal import Journal, list_runs
+from engine.batch.journal.lock import holder_of
 from engine.clock import LoopClock
 from engine.errors import JournalError
 from engine.records import KeptRange
@@ -81,6 +82,41 @@ def test_a_second_of_work_is_worth_a_file_and_late_rows_are_written(tmp_path: Pa
             assert kept.statistics().commits == 2
 
     run_virtual(work)
+
+
+def test_a_heartbeat_says_every_five_seconds_how_far_it_is(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with journal(tmp_path) as kept:
+            (lock,) = (tmp_path / "runs").glob("*.lock")
+            began = kept.clock.now()
+            kept.planned(7, None)
+            each = entry(tmp_path, 1)
+            await kept.done(each, result(each), version(each))
+            for seconds, beats in ((4.9, 0), (0.2, 5), (5.0, 10)):
+                await anyio.sleep(seconds)
+                beat = holder_of(lock, kept.clock.now())
+                assert beat is not None and (beat.run, beat.pid) == (kept.run_id, os.getpid())
+                assert round((beat.at - began).total_seconds()) == beats
+            assert (beat.objects, beat.planned) == (1, 7)
+
+    run_virtual(work)
+
+
+async def test_a_run_that_is_cancelled_keeps_what_it_has_done(tmp_path: Path) -> None:
+    each = entry(tmp_path, 1)
+    with anyio.CancelScope() as scope:
+        async with journal(tmp_path) as first:
+            await (await first.object(entry(tmp_path, 2))).upload_creating()
+            await first.done(each, result(each), version(each))
+            assert first.statistics().waiting == 1
+            scope.cancel()
+            await anyio.sleep(1)
+    (info,) = list_runs(tmp_path / "runs", LoopClock().now())
+    assert info.state == "stopped" and info.run and info.run.ended_at and info.run.error == ""
+    async with journal(tmp_path) as second:
+        assert await second.known([each]) == [(SIZE, '"etag"')]
+        assert second.before is not None and second.before.last is not None
+        assert second.before.last.outcome == "stopped"
 
 
 async def test_another_process_finds_what_was_under_way(tmp_path: Path) -> None:
