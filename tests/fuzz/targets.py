@@ -34,6 +34,7 @@ from engine.testing import sigv4
 from engine.transfer.files import path_under
 from engine.types import ByteRange, Credentials, S3Url
 from tests.fuzz import corpus
+from tests.fuzz.journals import journals
 from tests.fuzz.mutate import mutated
 
 URL = S3Url("bucket", "p/")
@@ -221,5 +222,6 @@ TARGETS: Mapping[str, Callable[[Random], None]] = {
     "heads": heads,
     "documents": documents,
     "names": names,
+    "journals": journals,
 }
 """By the name that ``--target`` takes."""

@@ -299,12 +299,16 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
     )
-    # What a damaged file says must not run as a program.
-    # https://www.sqlite.org/security.html
-    connection.execute("PRAGMA trusted_schema = OFF")
-    connection.execute("PRAGMA cell_size_check = ON")
-    # What is deleted holds no secret, and the file is made anew when all of it is.
-    connection.execute("PRAGMA secure_delete = OFF").fetchone()
+    try:
+        # What a damaged file says must not run as a program.
+        # https://www.sqlite.org/security.html
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+        # What is deleted holds no secret, and the file is made anew when all of it is.
+        connection.execute("PRAGMA secure_delete = OFF").fetchone()
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -97,7 +97,7 @@ def test_a_heartbeat_says_every_five_seconds_how_far_it_is(tmp_path: Path) -> No
                 beat = holder_of(lock, kept.clock.now())
                 assert beat is not None and (beat.run, beat.pid) == (kept.run_id, os.getpid())
                 assert round((beat.at - began).total_seconds()) == beats
-            assert (beat.objects, beat.planned) == (1, 7)
+            assert beat is not None and (beat.objects, beat.planned) == (1, 7)
 
     run_virtual(work)
 

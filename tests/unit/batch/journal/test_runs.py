@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from engine.batch.journal import find_run, list_runs, runs_folder
 from engine.batch.journal.runs import KEPT_FOR, MAX_KEPT, sweep
+from engine.batch.journal.store import Store
 from engine.cli.kept_command import without_secrets
 from engine.clock import LoopClock
 from engine.errors import EngineError, UsageError
@@ -127,5 +127,7 @@ async def test_no_secret_comes_into_a_state_file(tmp_path: Path) -> None:
     for path in found:
         data = path.read_bytes()
         assert not [canary for canary in canaries if canary.encode() in data], path
-    (row,) = sqlite3.connect(found[0]).execute("SELECT command, left_out, error FROM run")
+    store = Store.look(found[0])
+    (row,) = store.read("SELECT command, left_out, error FROM run")
+    store.close()
     assert row[0] == '["cp"]' and "--external-id" in row[1] and "***" in row[2]

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import random
 import sqlite3
 from pathlib import Path
 
-import anyio
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from engine.batch.journal.beginning import Beginning, begin, make_file
 from engine.batch.journal.objects import find_all
-from engine.batch.journal.runs import read_run, read_sessions
 from engine.batch.journal.schema import SCHEMA, Schema
 from engine.batch.journal.store import DONE, Store
 from engine.clock import LoopClock
@@ -121,92 +115,3 @@ async def test_a_journal_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
     opened.drop()
     assert [path.name for path in tmp_path.iterdir()] == ["j"]
     assert (tmp_path / "j").read_bytes() == b"somebody else's, since"
-
-
-def _read_all(path: Path) -> None:
-    """Everything that is ever read of a journal that somebody goes on with."""
-    store = Store.open(path)
-    try:
-        read_run(store)
-        read_sessions(store)
-        find_all(store)
-        store.known([(f"s3://b/{n}", b"\xff%d" % n, "upload") for n in range(500)])
-        store.write([(DONE, ("s3://b/x", b"x", "upload", 1, "e", "v"))], False)
-    finally:
-        store.drop()
-
-
-def _damage(data: bytes, random_: random.Random) -> bytes:
-    cut = bytearray(data)
-    kind = random_.randrange(4)
-    if kind == 0:
-        return bytes(cut[: random_.randrange(len(cut))])
-    if kind == 1:  # a block of the disk
-        start = random_.randrange(0, len(cut), 512)
-        cut[start : start + 512] = random_.randbytes(512)[: len(cut) - start]
-        return bytes(cut)
-    head = random_.random() < 0.3
-    for _ in range(random_.choice((1, 1, 2, 10, 100))):
-        place = random_.randrange(min(len(cut), 4096) if head else len(cut))
-        cut[place] ^= 1 << random_.randrange(8) if kind == 2 else random_.randrange(1, 256)
-    return bytes(cut)
-
-
-def _try_damaged(whole: tuple[bytes, bytes], folder: Path, seed: int) -> None:
-    random_ = random.Random(seed)
-    path = folder / f"damaged-{os.getpid()}"
-    main, log = whole
-    if random_.random() < 0.7:
-        main = _damage(main, random_)
-    else:
-        log = _damage(log, random_)
-    path.write_bytes(main)
-    Path(f"{path}-wal").write_bytes(log)
-    try:
-        _read_all(path)
-    except JournalError:
-        pass
-    finally:
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            Path(f"{path}{suffix}").unlink(missing_ok=True)
-
-
-@pytest.fixture
-def whole(tmp_path: Path) -> tuple[bytes, bytes]:
-    """A journal and its log, as a process leaves them that is killed."""
-    path = anyio.run(_written, tmp_path)
-    source = sqlite3.connect(path)
-    source.execute("PRAGMA journal_mode = WAL").fetchone()
-    source.execute("PRAGMA wal_autocheckpoint = 0").fetchone()
-    rows = [(f"s3://c/{n}", b"n%d" % n, "upload", n, "e", "v") for n in range(300)]
-    source.executemany("INSERT INTO done VALUES (?, ?, ?, ?, ?, ?)", rows)
-    source.commit()
-    found = path.read_bytes(), Path(f"{path}-wal").read_bytes()
-    source.close()
-    assert len(found[1]) > 10_000
-    return found
-
-
-@pytest.mark.slow
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(seed=st.integers(0, 2**32))
-def test_a_damaged_journal_is_refused_or_read(
-    whole: tuple[bytes, bytes], tmp_path: Path, seed: int
-) -> None:
-    _try_damaged(whole, tmp_path, seed)
-
-
-@pytest.mark.prove
-@pytest.mark.timeout(900)
-def test_ten_minutes_of_damaged_journals(whole: tuple[bytes, bytes], tmp_path: Path) -> None:
-    import time
-
-    ends, seed = time.monotonic() + 600, random.SystemRandom().randrange(2**32)
-    first = seed
-    while time.monotonic() < ends:
-        try:
-            _try_damaged(whole, tmp_path, seed)
-        except BaseException as error:
-            raise AssertionError(f"seed {seed}") from error
-        seed += 1
-    print(f"{seed - first} damaged journals from seed {first}")
