@@ -308,6 +308,7 @@ class TransferResult(Struct, frozen=True, gc=False):
             no checksum gives False, which is not an error.
         seconds: Wall time from the first request to the last answer.
         version_id: Of the object written or read; None where the bucket keeps no versions.
+        resumed: An earlier process of the run moved it, and no request was made.
     """
 
     url: S3Url
@@ -319,3 +320,4 @@ class TransferResult(Struct, frozen=True, gc=False):
     verified: bool
     seconds: float
     version_id: str | None = None
+    resumed: bool = False

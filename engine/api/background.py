@@ -10,6 +10,7 @@ group, and the generator holds a stream's end and a handle. However it is left, 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 import anyio
@@ -21,6 +22,7 @@ from engine.transfer import TransferContext
 
 if TYPE_CHECKING:
     from engine.batch import Manifest, Outcome
+    from engine.batch.journal import Journal
 
 
 class Work:
@@ -62,12 +64,16 @@ class Work:
 
 
 async def outcomes(
-    manifest: Manifest, context: TransferContext, start: Callable[[Work], None]
+    manifest: Manifest,
+    context: TransferContext,
+    start: Callable[[Work], None],
+    journal: AbstractAsyncContextManager[Journal | None],
 ) -> AsyncGenerator[Outcome, None]:
     """What becomes of each entry, as it is known.
 
     Args:
         start: Begins the work in the engine's task group.
+        journal: Opened by the work.
     """
     from engine.batch import Outcome, move_all
 
@@ -76,7 +82,8 @@ async def outcomes(
 
     async def move() -> None:
         with send:
-            await move_all(manifest, context, send.send)
+            async with journal as kept:
+                await move_all(manifest, context, send.send, kept)
 
     work = Work(move)
     start(work)

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from engine.api.background import outcomes
+from engine.api.journals import journal_of
 from engine.api.opened import EngineSetup, OpenEngine, guarded, of_an_engine, source_of
 from engine.api.streaming import StreamingVerbs, copy_rules
 from engine.api.streaming import object_url as _object_url
@@ -50,6 +51,7 @@ from engine.version import VERSION
 
 if TYPE_CHECKING:
     from engine.batch import Manifest, Outcome, Report
+    from engine.batch.journal import Journal
     from engine.redshift import CopyOptions, LoadReport
     from engine.redshift.formats import StagingFormat
 
@@ -221,19 +223,27 @@ class Engine(StreamingVerbs):
         source_engine: Engine | None = None,
         through: bool = False,
         keep_tags: bool = True,
+        journal: Journal | str | os.PathLike[str] | None = None,
     ) -> Report:
         """Many objects, as the manifest says. One that fails does not stop the others.
 
         ``source_options`` and what follows it are about copies from S3 to S3, see ``copy``.
 
+        Args:
+            journal: A file, or one that is open: what is done and what is under way is kept there,
+                and the same manifest goes on from it after any death. Without one, what a failed
+                or cancelled run has left at S3 is taken away.
+
         Raises:
             UsageError: The manifest cannot be read, or ``options`` are of one object.
             CredentialsError: No credentials are to be had any more.
+            JournalError: The journal is in use, damaged, or of another work.
         """
         from engine.batch import run_batch
 
         context = self._moving(manifest, options, source_options, source_engine, through, keep_tags)
-        return await run_batch(manifest, context)
+        async with journal_of(journal, manifest, context, self._ready()) as kept:
+            return await run_batch(manifest, context, kept)
 
     def transfer(
         self,
@@ -244,6 +254,7 @@ class Engine(StreamingVerbs):
         source_engine: Engine | None = None,
         through: bool = False,
         keep_tags: bool = True,
+        journal: Journal | str | os.PathLike[str] | None = None,
     ) -> AsyncGenerator[Outcome, None]:
         """``run``, with what becomes of each entry as it is known, in no order::
 
@@ -257,9 +268,37 @@ class Engine(StreamingVerbs):
         Raises:
             UsageError: The manifest cannot be read, or ``options`` are of one object.
             CredentialsError: No credentials are to be had any more.
+            JournalError: The journal is in use, damaged, or of another work.
         """
         context = self._moving(manifest, options, source_options, source_engine, through, keep_tags)
-        return outcomes(manifest, context, self._ready().begin)
+        engine = self._ready()
+        kept = journal_of(journal, manifest, context, engine)
+        return outcomes(manifest, context, engine.begin, kept)
+
+    def open_journal(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        identity: str,
+        command: Sequence[str] = (),
+        left_out: Sequence[str] = (),
+        cwd: str | None = None,
+    ) -> Journal:
+        """A journal for ``run`` and ``transfer``, as ``Journal.open``: by the clock of this engine,
+        and by its run id where it begins a run."""
+        from engine.batch.journal import Journal
+
+        engine = self._ready()
+        return Journal.open(
+            path,
+            identity=identity,
+            session=self.run_id,
+            command=command,
+            left_out=left_out,
+            cwd=cwd,
+            door=engine.door,
+            clock=engine.setup.clock,
+        )
 
     async def head(self, url: S3Url | str, *, options: ObjectOptions | None = None) -> ObjectInfo:
         """What S3 says of one object, or of the version of ``options``.

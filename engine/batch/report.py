@@ -28,7 +28,8 @@ class Report:
     Attributes:
         objects: Objects that are whole at their destination.
         bytes: Their bytes.
-        verified: How many of them were compared with a checksum that S3 stores.
+        verified: How many of them were compared, by this process, with a checksum that S3 stores.
+        resumed: How many of them an earlier process of the run had moved.
         failed: One row an entry that was not moved; nothing of it is visible.
         seconds: Wall time.
     """
@@ -36,6 +37,7 @@ class Report:
     objects: int = 0
     bytes: int = 0
     verified: int = 0
+    resumed: int = 0
     failed: list[Failure] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -47,6 +49,7 @@ class Report:
         self.objects += 1
         self.bytes += outcome.size
         self.verified += outcome.verified
+        self.resumed += outcome.resumed
 
     def failures(self) -> Manifest:
         """The entries that were not moved, to be run again."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -14,16 +16,21 @@ from engine.batch.backlog import Backlog
 from engine.batch.manifest import Manifest
 from engine.batch.report import Failure, Outcome, Report
 from engine.batch.walk import Item, items_of
-from engine.errors import CredentialsError, EngineError, TransferError
-from engine.events import ObjectFailed, WalkDone
+from engine.errors import CredentialsError, EngineError, ObjectExists, TransferError
+from engine.events import ObjectFailed, ObjectKnown, WalkDone
 from engine.transfer.ahead import STEPS_OF_LISTING, Ahead, connections_ahead
 from engine.transfer.checksums import chosen
 from engine.transfer.context import TransferContext
 from engine.transfer.copy import copy
 from engine.transfer.download import download
 from engine.transfer.sources import open_file, read_small
+from engine.transfer.temporaries import Temporaries
 from engine.transfer.upload import upload
+from engine.transfer.writer import FileWriter
 from engine.types import TransferResult
+
+if TYPE_CHECKING:
+    from engine.batch.journal import Journal
 
 # Items that wait for a runner: as many as the limiter starts with, so that none is idle while the
 # next files are read. Small files are in memory already, 8 MiB of them at most.
@@ -33,12 +40,18 @@ BACKLOG = 64
 LISTED_BACKLOG = 1000
 
 
-async def run_batch(manifest: Manifest, context: TransferContext) -> Report:
+async def run_batch(
+    manifest: Manifest, context: TransferContext, journal: Journal | None = None
+) -> Report:
     """Move every entry. One that fails does not stop the others; lost credentials do.
+
+    Args:
+        journal: What was done is kept there; what it has is not done again.
 
     Raises:
         UsageError: The manifest itself cannot be read.
         CredentialsError: No credentials are to be had any more.
+        JournalError: The journal cannot be read.
     """
     report = Report()
     started = context.clock.monotonic()
@@ -46,35 +59,42 @@ async def run_batch(manifest: Manifest, context: TransferContext) -> Report:
     async def take(outcome: Outcome) -> None:
         report.add(outcome)
 
-    await move_all(manifest, context, take)
+    await move_all(manifest, context, take, journal)
     report.seconds = context.clock.monotonic() - started
     return report
 
 
 async def move_all(
-    manifest: Manifest, context: TransferContext, take: Callable[[Outcome], Awaitable[None]]
+    manifest: Manifest,
+    context: TransferContext,
+    take: Callable[[Outcome], Awaitable[None]],
+    journal: Journal | None = None,
 ) -> None:
     """Move every entry, and tell ``take`` what became of it. While ``take`` waits, a runner does.
 
     Raises:
-        UsageError, CredentialsError: As ``run_batch``.
+        UsageError, CredentialsError, JournalError: As ``run_batch``.
     """
-    runners = 0
+    runners = failed = 0
     backlog = Backlog[Item]()
     stopped: list[EngineError] = []
+    if journal is not None:
+        context = _of_run(context, journal)
 
     async def runner(scope: anyio.CancelScope) -> None:
+        nonlocal failed
         while (item := await backlog.take()) is not None:
             more_runners(backlog.waiting)
             entry = item.entry
             try:
-                outcome: Outcome = await _move(item, context)
+                outcome: Outcome = await _move(item, context, journal)
             except CredentialsError as error:
                 stopped.append(error)
                 scope.cancel()
                 return
             except EngineError as error:
                 outcome = Failure(entry, error)
+                failed += not isinstance(error, ObjectExists)  # to try again would not help
                 context.emit(
                     ObjectFailed(entry.url, entry.name, entry.operation, str(error), error.code)
                 )
@@ -91,14 +111,55 @@ async def move_all(
                 runners += 1
                 tasks.start_soon(runner, tasks.cancel_scope)
 
+        async def feed(items: list[Item]) -> None:
+            if journal is not None and journal.resumed:
+                items = await _not_known(items, journal, context, take)
+            more_runners(len(items))
+            holding = any(item.held is not None for item in items)
+            await backlog.put(items, BACKLOG if holding else LISTED_BACKLOG)
+
         try:
-            await _feed(manifest, backlog, context, more_runners)
+            found = await _feed(manifest, context, feed)
+            if journal is not None:
+                journal.planned(found.objects, found.size)
         except EngineError as error:
             stopped.append(error)
             tasks.cancel_scope.cancel()
         backlog.close()
     if stopped:
         raise stopped[0]
+    if journal is not None:
+        journal.finish(failed)
+
+
+def _of_run(context: TransferContext, journal: Journal) -> TransferContext:
+    """Files get names that tell the run."""
+    names = Temporaries(journal.run_id, journal.session, resumed=journal.resumed)
+    return replace(context, temporaries=names, writer=FileWriter(context.door, names))
+
+
+async def _not_known(
+    items: list[Item],
+    journal: Journal,
+    context: TransferContext,
+    take: Callable[[Outcome], Awaitable[None]],
+) -> list[Item]:
+    """The items that are still to be moved. The others count as done."""
+    left: list[Item] = []
+    found = await journal.known([item.entry for item in items])
+    for item, known in zip(items, found, strict=True):
+        entry = item.entry
+        if known is None:
+            left.append(item)
+            continue
+        size, etag = known
+        context.emit(ObjectKnown(entry.url, entry.name, entry.operation, size))
+        await take(
+            TransferResult(
+                entry.url, entry.name, size, etag, 0, None, False, seconds=0.0, resumed=True
+            )
+        )
+    return left
 
 
 def _connections_ahead(
@@ -113,10 +174,9 @@ def _connections_ahead(
 
 async def _feed(
     manifest: Manifest,
-    backlog: Backlog[Item],
     context: TransferContext,
-    more_runners: Callable[[int], None],
-) -> None:
+    feed: Callable[[list[Item]], Awaitable[None]],
+) -> WalkDone:
     objects, size = 0, 0
     sized = True
     async for items in items_of(manifest, context):
@@ -124,26 +184,49 @@ async def _feed(
             sized &= item.entry.size is not None or bool(item.entry.problem)
             size += item.entry.size or 0
         objects += len(items)
-        more_runners(len(items))
-        holding = any(item.held is not None for item in items)
-        await backlog.put(items, BACKLOG if holding else LISTED_BACKLOG)
-    context.emit(WalkDone(objects, size if sized else None))
+        await feed(items)
+    found = WalkDone(objects, size if sized else None)
+    context.emit(found)
+    return found
 
 
-async def _move(item: Item, context: TransferContext) -> TransferResult:
+async def _move(item: Item, context: TransferContext, journal: Journal | None) -> TransferResult:
+    if journal is None:
+        return (await _moved(item, context))[0]
+    if _goes_in_parts(item, context) or journal.has_left(item.entry):
+        context = replace(context, journal=await journal.object(item.entry))
+    result, version = await _moved(item, context)
+    await journal.done(item.entry, result, version)
+    return result
+
+
+def _goes_in_parts(item: Item, context: TransferContext) -> bool:
+    """Whether it may be left half-way. Where the size is not known yet, it may."""
+    entry, config = item.entry, context.config
+    if entry.operation == "upload":
+        large = entry.size is None or entry.size > config.multipart_threshold
+        return item.held is None and large
+    if entry.operation == "copy":
+        return False
+    size = entry.size if item.listed is None else item.listed.size
+    return size is None or size > config.multipart_download_threshold
+
+
+async def _moved(item: Item, context: TransferContext) -> tuple[TransferResult, str]:
+    """What became of an item; and which version of the file that was sent it is now."""
     entry = item.entry
     if entry.problem:
         raise TransferError(f"{entry.name}: {entry.problem}")
     if entry.operation == "download":
-        return await download(entry.url, entry.path, context, item.listed)
+        return await download(entry.url, entry.path, context, item.listed), ""
     if entry.source is not None:
-        return await copy(entry.source, entry.url, context)
+        return await copy(entry.source, entry.url, context), ""
     if isinstance(item.held, EngineError):
         raise item.held
     held = item.held
     if item.in_memory:
         held = read_small(entry.path, chosen(context.config.checksum))
     if held is not None:
-        return await upload(held, entry.url, context)
+        return await upload(held, entry.url, context), held.version
     async with open_file(entry.path, context.door) as source:
-        return await upload(source, entry.url, context)
+        return await upload(source, entry.url, context), source.version
