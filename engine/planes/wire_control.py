@@ -185,7 +185,7 @@ class WireControlPlane(ControlPlane):
                 "x-amz-checksum-algorithm": algorithm.name.upper(),
                 "x-amz-checksum-type": "FULL_OBJECT",
             }
-        # Asked again behind the caller's back it could begin a second upload that nobody knows.
+        # Sent twice behind the caller's back it would leave an upload that nobody has heard of.
         answer = await self._exchanges.small(call, repeatable=False)
         document = await self._read_late(call, answer, "InitiateMultipartUploadResult")
         upload_id = document.values.get("UploadId", "")
