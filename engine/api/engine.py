@@ -426,6 +426,11 @@ class Engine(StreamingVerbs):
         return self._ready().chain.broker
 
     @property
+    def s3_endpoint(self) -> str | None:
+        """S3's address; None where it is AWS."""
+        return self._setup.endpoints.s3
+
+    @property
     def sources_considered(self) -> tuple[str, ...]:
         """A line for each source that was looked at; the last is the one that is used."""
         return self._ready().plan.why

@@ -1,8 +1,8 @@
 """The command ``s3engine``: its table of commands, and how an error ends it.
 
 Exit codes: 0 all done; 1 some objects failed, or a load was rolled back; 2 usage; 3 credentials or
-permission before anything moved; 4 stopped, or a COMMIT whose fate is unknown; 130 SIGINT;
-143 SIGTERM.
+permission before anything moved; 4 stopped and resumable, or a COMMIT whose fate is unknown;
+130 SIGINT, 143 SIGTERM, both resumable.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from difflib import get_close_matches
 
 import click
 
+from engine.cli.kept_run import Invocation
 from engine.cli.output import print_error
-from engine.cli.session import Stopped
+from engine.cli.session import Stopped, stopped
 from engine.errors import EngineError
 from engine.version import VERSION
 
 COMMANDS = {
     "cp": ("Transfer", "copy files and trees to and from S3"),
+    "resume": ("Transfer", "go on with a stopped run"),
     "load": ("Transfer", "stage files to S3, then COPY them into Redshift"),
     "ls": ("Inspect", "list the objects below a prefix"),
     "rm": ("Inspect", "delete objects"),
@@ -86,20 +88,23 @@ def app() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The entry point. Ends the process with the exit code of the error, if any."""
+    given = sys.argv[1:] if arguments is None else arguments
+    invocation = Invocation(given)
     try:
-        status = app.main(args=arguments, prog_name="s3engine", standalone_mode=False)
+        status = app.main(args=given, prog_name="s3engine", standalone_mode=False, obj=invocation)
     except click.exceptions.Exit as stop:
         status = stop.exit_code
     except click.ClickException as error:
         error.show()
         status = 2
     except (click.Abort, KeyboardInterrupt):
-        status = _stopped(signal.SIGINT)
+        status = stopped(signal.SIGINT, invocation.go_on)
     except Stopped as stop:
-        status = _stopped(stop.number)
+        status = stopped(stop.number, invocation.go_on)
     except EngineError as error:
         print_error(error)
-        status = error.exit_code
+        invocation.tell_how_to_go_on()
+        status = invocation.status_of(error)
     except OSError as error:
         print_error(EngineError(f"cannot write or read: {error.strerror or error}"))
         status = 1
@@ -117,13 +122,3 @@ def _unexpected(error: Exception) -> EngineError:
         f"unexpected {type(error).__name__}: {error}",
         fix="This is a bug of s3engine; S3ENGINE_DEBUG=1 shows where it happened",
     )
-
-
-def _stopped(number: int) -> int:
-    if number != signal.SIGPIPE:  # that one is how programs in a pipe end
-        click.echo(
-            f"stopped ({signal.Signals(number).name}): what was finished stays, nothing "
-            "unfinished is visible; the same command starts from the beginning",
-            err=True,
-        )
-    return 128 + number

@@ -18,6 +18,7 @@ from engine.errors import EngineError
 from engine.events import (
     BucketElsewhere,
     BytesMoved,
+    DownloadKept,
     Event,
     LeaseExpired,
     LeaseRenewalFailed,
@@ -26,8 +27,12 @@ from engine.events import (
     LoadStep,
     ObjectDone,
     ObjectFailed,
+    ObjectKnown,
     PartDone,
     Retried,
+    StartedOver,
+    TakenUp,
+    UploadKept,
     UploadLeft,
     WalkDone,
 )
@@ -103,6 +108,10 @@ class Progress:
         run_id: Printed with each line.
         as_json: One versioned event a line on stdout; nothing on stderr but errors.
         skips: Codes of errors that are no failure in this run.
+
+    Attributes:
+        known: Of the objects, those that an earlier process of the run had moved.
+        earlier: Of the bytes, those that earlier processes had moved.
     """
 
     run_id: str
@@ -115,6 +124,8 @@ class Progress:
     moved: int = 0
     retries: int = 0
     renewals: int = 0
+    known: int = 0
+    earlier: int = 0
     total: WalkDone | None = None
     started: float = field(default_factory=time.monotonic)
     _shown: float = 0.0
@@ -149,6 +160,8 @@ class Progress:
             self._line(f"not aborted: parts of {event.url} stay at S3 {which}: {event.reason}")
         elif isinstance(event, BucketElsewhere):
             self._elsewhere(event)
+        elif isinstance(event, TakenUp | StartedOver | UploadKept | DownloadKept):
+            self._half_way(event)
         elif isinstance(event, LoadStep):
             self._line(f"{event.step}: {event.detail}", detail=True)
         self._tick()
@@ -158,6 +171,13 @@ class Progress:
             self.moved += event.size
         elif isinstance(event, ObjectDone):
             self.objects += 1
+        elif isinstance(event, ObjectKnown):
+            self.objects += 1
+            self.known += 1
+            self.moved += event.size
+            self.earlier += event.size
+        elif isinstance(event, TakenUp):
+            self.earlier += event.size
         elif isinstance(event, WalkDone):
             self.total = event
         elif isinstance(event, ObjectFailed):
@@ -182,9 +202,12 @@ class Progress:
     def summary(self) -> str:
         seconds = max(time.monotonic() - self.started, 1e-6)
         skipped = f"skipped {self.skipped}, " if self.skipped else ""
+        if self.earlier:
+            skipped = f"resumed {self.known} and {size_text(self.earlier)}, {skipped}"
+        moved = self.moved - self.earlier
         return (
-            f"run {self.run_id}: {self.objects} objects, {size_text(self.moved)} in "
-            f"{seconds:.1f} s ({self.moved / MiB / seconds:.1f} MiB/s), {skipped}"
+            f"run {self.run_id}: {self.objects} objects, {size_text(moved)} in "
+            f"{seconds:.1f} s ({moved / MiB / seconds:.1f} MiB/s), {skipped}"
             f"failed {self.failed}, retries {self.retries}, renewals {self.renewals}"
         )
 
@@ -209,6 +232,16 @@ class Progress:
         ends = [event.path, str(event.url)]
         source, target = reversed(ends) if event.operation == "download" else ends
         self._line(f"failed {source} -> {target}: {event.error}")
+
+    def _half_way(self, event: TakenUp | StartedOver | UploadKept | DownloadKept) -> None:
+        if isinstance(event, TakenUp):
+            size = size_text(event.size)
+            text = f"{event.url}: {event.parts} of {event.of} parts are there already ({size})"
+            self._line(text, detail=True)
+        elif isinstance(event, StartedOver):
+            self._line(f"started over: {event.url}: {event.reason}")
+        else:
+            self._line(f"kept half-way: {event.url}: {event.reason}", detail=True)
 
     def _elsewhere(self, event: BucketElsewhere) -> None:
         if not event.asked_from:
@@ -277,8 +310,30 @@ class Progress:
                 "asked": event.asked,
                 "asked_from": event.asked_from,
             }
-        elif isinstance(event, UploadLeft):
-            row |= {"event": "upload_left", "url": str(event.url), "upload_id": event.upload_id}
+        elif isinstance(event, UploadLeft | UploadKept):
+            name = "upload_left" if isinstance(event, UploadLeft) else "upload_kept"
+            row |= {"event": name, "url": str(event.url), "upload_id": event.upload_id}
+        elif isinstance(event, DownloadKept):
+            row |= {"event": "download_kept", "url": str(event.url), "path": event.temporary}
+        elif isinstance(event, StartedOver):
+            row |= {"event": "started_over", "url": str(event.url), "reason": event.reason}
+        elif isinstance(event, TakenUp):
+            row |= {
+                "event": "taken_up",
+                "url": str(event.url),
+                "parts": event.parts,
+                "of": event.of,
+                "bytes": event.size,
+            }
+        elif isinstance(event, ObjectKnown):
+            row |= {
+                "event": "object",
+                "op": event.operation,
+                "url": str(event.url),
+                "path": event.path,
+                "bytes": event.size,
+                "status": "known",
+            }
         elif isinstance(event, WalkDone):
             row |= {"event": "total", "objects": event.objects, "bytes": event.size}
         elif isinstance(event, LoadStep):

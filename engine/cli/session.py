@@ -12,6 +12,8 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import click
+
 from engine.cli.object_options import options_of_all
 from engine.cli.options import network_of, role_from
 from engine.cli.output import Progress, set_up_logging
@@ -22,8 +24,13 @@ from engine.limits import StoreLimits
 
 if TYPE_CHECKING:
     from engine.api import Engine
+    from engine.cli.kept_run import Invocation
 
 T = TypeVar("T")
+
+# Of a signal's five seconds the rest is for the end of the process. What a journal has is not
+# waited for any longer.
+STOP_SECONDS = 4.0
 
 
 class Session:
@@ -31,6 +38,9 @@ class Session:
 
     Args:
         hook: Told every event besides.
+
+    Attributes:
+        invocation: The command line, where it keeps a journal.
     """
 
     def __init__(self, flags: dict[str, Any], hook: Emit = silent) -> None:
@@ -43,6 +53,7 @@ class Session:
             self.progress(event)
             hook(event)
 
+        self.invocation: Invocation | None = None
         self.engine = engine_of(flags, tell)
         self.progress.run_id = self.engine.run_id
 
@@ -50,12 +61,20 @@ class Session:
         """Run ``work`` with the engine open, on uvloop where it is installed.
 
         Raises:
-            Stopped: SIGINT or SIGTERM came; what was open has been aborted.
+            Stopped: SIGINT or SIGTERM came; what was open has been aborted, or is kept.
         """
         try:
-            return run_until_signal(self.engine, work)
+            return run_until_signal(self.engine, work, self._late)
         finally:
             self.progress.close()
+
+    def _late(self, number: int) -> None:
+        """Nothing more is waited for: the journal has what is open, as after a crash."""
+        if self.invocation is not None and self.invocation.go_on:
+            self.progress.close()
+            status = stopped(number, self.invocation.go_on)
+            sys.stdout.flush()
+            os._exit(status)
 
 
 def engine_of(flags: Mapping[str, Any], hook: Emit) -> Engine:
@@ -93,8 +112,25 @@ class Stopped(BaseException):
         self.number = number
 
 
-def run_until_signal(manager: Any, work: Callable[[], Awaitable[T]]) -> T:
+def stopped(number: int, go_on: str) -> int:
+    """Say what a signal has left; the exit code."""
+    if number != signal.SIGPIPE:  # that one is how programs in a pipe end
+        what = f"go on with: {go_on}" if go_on else "the same command starts from the beginning"
+        click.echo(
+            f"stopped ({signal.Signals(number).name}): what was finished stays, nothing "
+            f"unfinished is visible; {what}",
+            err=True,
+        )
+    return 128 + number
+
+
+def run_until_signal(
+    manager: Any, work: Callable[[], Awaitable[T]], late: Callable[[int], None] | None = None
+) -> T:
     """``work()`` inside the async context ``manager``, on uvloop where it is installed.
+
+    Args:
+        late: Called with the signal's number ``STOP_SECONDS`` after it, if all is not over.
 
     Raises:
         Stopped: SIGINT or SIGTERM came; what was open has been closed.
@@ -103,14 +139,16 @@ def run_until_signal(manager: Any, work: Callable[[], Awaitable[T]]) -> T:
 
     options = {"use_uvloop": _has_uvloop()}
     try:
-        return anyio.run(_until_signal, manager, work, backend_options=options)
+        return anyio.run(_until_signal, manager, work, late, backend_options=options)
     except BrokenPipeError:
         # Nobody reads any more (`s3engine ls ... | head`); click would make it exit 1.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise Stopped(signal.SIGPIPE) from None
 
 
-async def _until_signal(engine: Any, work: Callable[[], Awaitable[T]]) -> T:
+async def _until_signal(
+    engine: Any, work: Callable[[], Awaitable[T]], late: Callable[[int], None] | None = None
+) -> T:
     """``work``, cancelled by the first signal; a second one stops at once."""
     import anyio
 
@@ -119,7 +157,7 @@ async def _until_signal(engine: Any, work: Callable[[], Awaitable[T]]) -> T:
     signals: list[int] = []
 
     async with anyio.create_task_group() as tasks:
-        await tasks.start(_watch_signals, signals, tasks.cancel_scope)
+        await tasks.start(_watch_signals, signals, tasks.cancel_scope, late)
         try:
             async with engine:
                 results.append(await work())
@@ -134,7 +172,15 @@ async def _until_signal(engine: Any, work: Callable[[], Awaitable[T]]) -> T:
     raise Stopped(signals[0])
 
 
-async def _watch_signals(signals: list[int], scope: Any, *, task_status: Any) -> None:
+async def _watch_signals(
+    signals: list[int],
+    scope: Any,
+    late: Callable[[int], None] | None,
+    *,
+    task_status: Any,
+) -> None:
+    import asyncio
+
     import anyio
 
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
@@ -142,6 +188,8 @@ async def _watch_signals(signals: list[int], scope: Any, *, task_status: Any) ->
         async for number in received:
             signals.append(int(number))
             scope.cancel()
+            if late is not None:
+                asyncio.get_running_loop().call_later(STOP_SECONDS, late, int(number))
             return
 
 

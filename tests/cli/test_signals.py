@@ -38,12 +38,13 @@ def test_an_upload_that_is_stopped_leaves_no_open_upload(cli: Cli, number: signa
     gate = cli.aws.gate
     cli.file("big", os.urandom(BIG))
     gate.bandwidth = BANDWIDTH
-    process = cli.start("cp", "big", cli.url("big"))
+    process = cli.start("cp", "big", cli.url("big"), "--no-resume")
     with running(process):
         # From here on its parts are on their way.
         wait_for(lambda: gate.open_uploads(cli.bucket))
         done = _stop(process, number)
     assert f"stopped ({number.name})" in done.err and done.out == ""
+    assert "starts from the beginning" in done.err
     wait_for(lambda: not gate.open_uploads(cli.bucket), 2)
     assert gate.log.where(action="AbortMultipartUpload", status=204)
     assert cli.keys() == []
@@ -58,7 +59,7 @@ def test_a_download_that_is_stopped_leaves_the_folder_as_it_was(
     gate.put_object(cli.bucket, "big", os.urandom(BIG))
     folder = cli.file("out/big", b"as it was").parent
     gate.bandwidth = BANDWIDTH
-    process = cli.start("cp", cli.url("big"), "out/", "--json")
+    process = cli.start("cp", cli.url("big"), "out/", "--json", "--no-resume")
     with running(process):
         wait_for(lambda: len(os.listdir(folder)) > 1)
         done = _stop(process, number)

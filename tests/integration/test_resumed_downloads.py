@@ -88,6 +88,12 @@ class Job:
         log = self.scene.log("GetObject")
         return sum(entry.bytes_out > 0 and not entry.failed for entry in log)
 
+    def check_only_the_rest(self, least: int) -> None:
+        """A range more than was waited for may have come before the stop was felt."""
+        (taken,) = self.events(TakenUp)
+        assert least <= taken.parts < PARTS and taken.of == PARTS
+        assert self.fetched() == PARTS - taken.parts
+
     @property
     def temporary(self) -> Path:
         assert self.rows.download is not None
@@ -111,8 +117,7 @@ async def test_a_stopped_download_is_kept_and_gone_on_with(job: Job) -> None:
     assert job.temporary.name.startswith(".s3engine-run-")
     await job.run()
     job.check_done()
-    assert job.fetched() == 2
-    assert job.events(TakenUp) == [TakenUp(job.url, 2, PARTS, 2 * PART)]
+    job.check_only_the_rest(2)
 
 
 async def test_what_is_on_the_disk_is_read_again(job: Job) -> None:
@@ -122,8 +127,7 @@ async def test_what_is_on_the_disk_is_read_again(job: Job) -> None:
         file.write(b"x" if job.data[PART + 9 :][:1] != b"x" else b"y")
     await job.run()
     job.check_done()
-    assert job.fetched() == 2
-    assert job.events(TakenUp)[0].parts == 2
+    job.check_only_the_rest(2)
 
 
 def shorter(job: Job) -> None:
@@ -196,7 +200,7 @@ async def test_another_part_size_goes_on_with_the_old_one(job: Job) -> None:
     job.config = replace(CONFIG, part_size=6 * MiB, multipart_download_threshold=100 * MiB)
     await job.run()
     job.check_done()
-    assert job.fetched() == 2
+    job.check_only_the_rest(2)
 
 
 async def test_an_object_that_is_gone_leaves_no_file(job: Job) -> None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from engine.batch import Manifest, ManifestEntry, Report
 from engine.batch.manifest import Tree
 from engine.cli.copy_options import copy_options, copying, refuse_copy_flags
+from engine.cli.kept_run import Invocation, identity_of_copy, tell_resumed
 from engine.cli.object_options import object_options, options_of_one
 from engine.cli.options import (
     GroupedCommand,
     Size,
     engine_options,
+    option,
     output_options,
     s3_options,
     transfer_options,
@@ -25,7 +29,11 @@ from engine.cli.output import print_error, print_json
 from engine.cli.session import Session
 from engine.cli.stream_copy import copy_stream, is_stream
 from engine.errors import EngineError, ObjectExists, UsageError
+from engine.transfer.resume import outlives
 from engine.types import S3Url
+
+if TYPE_CHECKING:
+    from engine.batch.journal import Journal
 
 _EPILOG = """\b
 Examples:
@@ -45,6 +53,11 @@ Examples:
     "--expected-size",
     type=Size(),
     help="About how much comes from stdin, where it is over 500 GiB.",
+)
+@option(
+    "--no-resume",
+    is_flag=True,
+    help="Keep no journal: a copy that is stopped leaves nothing, and starts from the beginning.",
 )
 @engine_options
 @s3_options
@@ -74,9 +87,14 @@ def command(
     if flags["no_overwrite"]:
         session.progress.skips = frozenset({ObjectExists.code})
 
+    invocation = ctx.find_root().ensure_object(Invocation)
+
     async def run() -> Report:
-        async with copying(session, flags, is_copy=is_copy) as keywords:
-            return await session.engine.run(manifest, options=one, **keywords)
+        async with (
+            copying(session, flags, is_copy=is_copy) as keywords,
+            _journal(session, invocation, sources, target, flags) as journal,
+        ):
+            return await session.engine.run(manifest, options=one, journal=journal, **keywords)
 
     report = session.run(run)
     session.progress.finish()
@@ -91,6 +109,7 @@ def command(
                 "objects": report.objects,
                 "bytes": report.bytes,
                 "verified": report.verified,
+                "resumed": report.resumed,
                 "skipped": skipped,
                 "failed": len(failed),
                 "seconds": round(report.seconds, 6),
@@ -98,12 +117,43 @@ def command(
         )
     if failed:
         _print_reasons(failed)
-        # 3 only where nothing moved and permission was the only reason.
-        ctx.exit(3 if not report.objects and {e.exit_code for e in failed} == {3} else 1)
+        invocation.tell_how_to_go_on()
+        ctx.exit(_status(failed, report, invocation))
     if not report.objects and not skipped:
         # A prefix with a typing error looks like an empty one; a script must notice.
         click.echo(f"nothing to copy: no object or file in {' '.join(sources)}", err=True)
         ctx.exit(1)
+
+
+@asynccontextmanager
+async def _journal(
+    session: Session,
+    invocation: Invocation,
+    sources: tuple[str, ...],
+    target: str,
+    flags: dict[str, Any],
+) -> AsyncIterator[Journal | None]:
+    """The journal of the copy, unless none is wanted; what it goes on with is told."""
+    if flags["no_resume"]:
+        yield None
+        return
+    identity = identity_of_copy(sources, target, session.engine.s3_endpoint, flags)
+    async with invocation.journal(session.engine, identity) as journal:
+        session.invocation = invocation
+        if journal is not None:
+            session.progress.run_id = journal.run_id
+            if journal.before is not None and not flags["quiet"]:
+                tell_resumed(journal, journal.before, as_json=flags["as_json"])
+        yield journal
+
+
+def _status(failed: list[EngineError], report: Report, invocation: Invocation) -> int:
+    """The exit code where objects failed."""
+    if not report.objects and {error.exit_code for error in failed} == {3}:
+        return 3  # nothing moved, and permission was the only reason
+    if invocation.go_on and all(outlives(error) for error in failed):
+        return 4
+    return 1
 
 
 def _print_reasons(errors: list[EngineError]) -> None:
