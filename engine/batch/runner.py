@@ -207,7 +207,9 @@ def _goes_in_parts(item: Item, context: TransferContext) -> bool:
         large = entry.size is None or entry.size > config.multipart_threshold
         return item.held is None and large
     if entry.operation == "copy":
-        return False
+        size, most = entry.size, config.limits.max_copy_size
+        through = context.copies.through or context.copies.source is not None
+        return size is None or size > (config.multipart_threshold if through else most)
     size = entry.size if item.listed is None else item.listed.size
     return size is None or size > config.multipart_download_threshold
 

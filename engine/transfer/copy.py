@@ -15,6 +15,7 @@ Rules of this file
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,14 @@ from functools import reduce
 
 import anyio.lowlevel
 
-from engine.errors import AccessDenied, ChecksumMismatch, EngineError, ObjectChanged, S3Error
+from engine.errors import (
+    AccessDenied,
+    ChecksumMismatch,
+    EngineError,
+    NotFound,
+    ObjectChanged,
+    S3Error,
+)
 from engine.events import BytesMoved, ObjectDone, PartDone, silent
 from engine.protocols import ChecksumAlgorithm, CopySource
 from engine.transfer.checksums import CHECKSUMS, NONE, chosen
@@ -30,8 +38,9 @@ from engine.transfer.conditional import ConditionalWrite, upload_until_no_confli
 from engine.transfer.context import TransferContext, uncounted
 from engine.transfer.download import fetch_range, head
 from engine.transfer.kept import merged, replaces_metadata, tags_of
-from engine.transfer.multipart import abort_upload, complete_upload, create_upload
+from engine.transfer.multipart import complete_upload, create_upload, leave_upload
 from engine.transfer.parts import Part, PartPlan, plan_copy, plan_parts
+from engine.transfer.resume_upload import Wanted, take_up_upload
 from engine.transfer.sinks import MemorySink
 from engine.transfer.sources import BytesSource
 from engine.transfer.streams import send_body
@@ -39,6 +48,7 @@ from engine.transfer.upload import put_whole
 from engine.transfer.workers import run_parts
 from engine.types import (
     Checksum,
+    ListedPart,
     ObjectInfo,
     PartReceipt,
     PutReceipt,
@@ -154,10 +164,9 @@ async def _copy_in_parts(
     context = dataclasses.replace(context, options=merged(context.options, info, tags))
     asked = CopySource(info.url, info.etag or None, reading.options)
     algorithm = chosen(context.config.checksum)
-    with _told(info.url):
-        upload_id = await create_upload(target, algorithm, context)
+    wanted = _wanted(info, target, algorithm, context)
 
-    async def copy_part(part: Part) -> PartReceipt:
+    async def copy_part(part: Part, upload_id: UploadId) -> PartReceipt:
         async def send() -> PartReceipt:
             async with context.limiter.slot(big=True, size=part.length):
                 return await context.control.upload_part_copy(
@@ -176,30 +185,82 @@ async def _copy_in_parts(
         context.emit(BytesMoved(target, part.length))
         return receipt
 
-    return await _of_parts(info, target, upload_id, plan, copy_part, algorithm, context)
+    return await _of_parts(info, wanted, plan, copy_part, context)
 
 
 async def _of_parts(
     info: ObjectInfo,
-    target: S3Url,
-    upload_id: UploadId,
+    wanted: Wanted,
     plan: PartPlan,
-    make: Callable[[Part], Awaitable[PartReceipt]],
-    algorithm: ChecksumAlgorithm | None,
+    make: Callable[[Part, UploadId], Awaitable[PartReceipt]],
     context: TransferContext,
 ) -> tuple[PutReceipt, bool]:
-    """The parts, the comparison with the source, then the object; or nothing of it."""
+    """The parts, the comparison with the source, then the object; or nothing of it but what a
+    journal names."""
+    target, algorithm, there = wanted.url, wanted.algorithm, dict[int, PartReceipt]()
+    taken = await take_up_upload(wanted, context)
+    if taken is not None and taken.finished is not None:
+        return taken.finished, _compare(info, target, taken.finished.checksum, "do not use it")
+    if taken is not None:
+        plan, upload_id, there = taken.plan, taken.upload_id, dict(taken.receipts)
+    else:
+        with _told(info.url):
+            record = wanted.record(plan.part_size)
+            upload_id = await create_upload(target, algorithm, context, record)
+
+    async def make_and_keep(part: Part) -> PartReceipt:
+        receipt = there.get(part.number)
+        if receipt is None:
+            receipt = await make(part, upload_id)
+            if context.journal is not None:
+                await context.journal.part_done(receipt)
+        return receipt
+
     try:
         await anyio.lowlevel.checkpoint_if_cancelled()
-        receipts = await run_parts(plan.parts, make, context.config.parts_at_first)
+        receipts = await run_parts(plan.parts, make_and_keep, context.config.parts_at_first)
         if any(receipt.crc is None for receipt in receipts):
             algorithm = None  # a store that sums no copied parts: nothing to combine
         verified = _compare(info, target, _whole(receipts, algorithm), "the copy was not made")
         receipt = await complete_upload(target, upload_id, receipts, plan.size, algorithm, context)
-        return receipt, verified
     except BaseException as error:
-        await abort_upload(target, upload_id, error, context)
+        await leave_upload(target, upload_id, error, context)
         raise
+    if context.journal is not None:
+        await context.journal.ended()
+    return receipt, verified
+
+
+def _wanted(
+    info: ObjectInfo,
+    target: S3Url,
+    algorithm: ChecksumAlgorithm | None,
+    context: TransferContext,
+) -> Wanted:
+    """The copy of a source whose bytes are not read again: what was copied under its ETag is what
+    it says, if the store has kept it."""
+
+    async def examine(part: Part, listed: ListedPart) -> PartReceipt | None:
+        told = listed.checksum
+        if algorithm is None or told is None or told.algorithm != algorithm.name:
+            return None
+        crc = int.from_bytes(base64.b64decode(told.value), "big")
+        return PartReceipt(part.number, part.offset, part.length, listed.etag, told, crc)
+
+    async def is_there(plan: PartPlan) -> PutReceipt | None:
+        try:
+            found = await head(target, context)
+        except (NotFound, AccessDenied):
+            return None
+        count = found.etag.strip('"').partition("-")[2]
+        same = found.size == info.size and count == str(len(plan.parts))
+        ours, theirs = info.checksum, found.checksum
+        if not same or ours is None or not ours.full_object or ours != theirs:
+            return None
+        return PutReceipt(found.etag, found.checksum, found.version_id)
+
+    version = f"{info.url} {info.etag} {info.version_id or ''}" if info.etag else ""
+    return Wanted(target, info.size, version, algorithm, examine, is_there)
 
 
 # Through us.
@@ -285,9 +346,9 @@ async def _parts_through(
     context: TransferContext,
     reading: TransferContext,
 ) -> tuple[PutReceipt, bool]:
-    upload_id = await create_upload(target, algorithm, context)
+    wanted = _wanted(info, target, algorithm, context)
 
-    async def move(part: Part) -> PartReceipt:
+    async def move(part: Part, upload_id: UploadId) -> PartReceipt:
         weight = await context.limiter.streams.acquire(part.length)
         try:
             sink = MemorySink(part.length)
@@ -296,7 +357,7 @@ async def _parts_through(
         finally:
             context.limiter.streams.release(weight)
 
-    return await _of_parts(info, target, upload_id, plan, move, algorithm, context)
+    return await _of_parts(info, wanted, plan, move, context)
 
 
 # Conditions.

@@ -13,6 +13,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Sequence
 from functools import reduce
 from hashlib import md5
@@ -36,6 +37,7 @@ from engine.shield import to_the_end
 from engine.transfer.checksums import NONE
 from engine.transfer.conditional import ConditionalWrite, may_have_worked
 from engine.transfer.context import TransferContext
+from engine.transfer.nameless import abort_twins
 from engine.transfer.resume import outlives, reason_of
 from engine.types import Checksum, ObjectInfo, PartReceipt, PutReceipt, S3Url, UploadId
 
@@ -83,13 +85,16 @@ async def create_upload(
         return upload_id
 
     async def create() -> None:
-        nonlocal named
+        nonlocal named, lost
         with anyio.move_on_after(ABORT_SECONDS):
             upload_id, _ = await context.retrier.run("create multipart upload", url, ask)
             made.append(upload_id)
         if made and journal is not None and record is not None:
             await journal.upload_begun(msgspec.structs.replace(record, upload_id=made[0]))
             named = True
+            if lost:  # the journal has this one alone
+                with anyio.move_on_after(ABORT_SECONDS), contextlib.suppress(TransferError):
+                    lost -= await abort_twins(url, made[0], context)
 
     try:
         # A journal knows that there may be an upload: then nobody has to wait long for its id.

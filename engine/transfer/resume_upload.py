@@ -6,8 +6,7 @@ Rules of this file
   receipt of whoever sent it, or by a sum of the source that is made now.
 - A source that is another one by now is uploaded anew, with a word.
 - An upload that S3 does not have may have become the object just before the death: HEAD says.
-- An upload whose id nobody knows is aborted where it is certainly ours: one that has a part is
-  not, since a part cannot be sent without the id.
+- An upload whose id nobody knows is aborted where it is certainly ours (``nameless.py``).
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListParts.html
 """
@@ -16,9 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
 from hashlib import md5
 
 import msgspec
@@ -26,18 +23,17 @@ import msgspec
 from engine.errors import AccessDenied, EngineError, NotFound
 from engine.events import BytesMoved, StartedOver, TakenUp
 from engine.protocols import ByteSource, ChecksumAlgorithm, ObjectJournal
-from engine.records import UploadIntent, UploadRecord
+from engine.records import UploadRecord
 from engine.transfer.checksums import NONE
 from engine.transfer.context import TransferContext
-from engine.transfer.listing import list_uploads
 from engine.transfer.multipart import abort_upload, is_of, sums_of
+from engine.transfer.nameless import abort_nameless
 from engine.transfer.parts import Part, PartPlan, plan_of
 from engine.transfer.workers import run_parts
 from engine.types import (
     Checksum,
     ListedPart,
     MiB,
-    OpenUpload,
     PartReceipt,
     PutReceipt,
     S3Url,
@@ -51,11 +47,6 @@ or that cannot be told."""
 # Parts of which sums are made at once: each reads the disk, and is a core's work.
 _AT_ONCE = 4
 _BLOCK = MiB
-# Seconds around an intent in which the store may have begun its upload: its clock tells whole
-# seconds and ours is as good as the last answer's Date; the request has so long to be repeated.
-_BEFORE, _AFTER = 2.0, 32.0
-# Of the session of a role, which the store tells as who began an upload.
-_SESSION = "/s3engine-"
 _MD5 = re.compile("[0-9a-f]{32}")
 
 
@@ -166,41 +157,6 @@ async def take_up_upload(wanted: Wanted, context: TransferContext) -> TakenUploa
     if size:
         context.emit(BytesMoved(wanted.url, size))
     return TakenUpload(record.upload_id, plan, receipts)
-
-
-async def abort_nameless(url: S3Url, intent: UploadIntent, context: TransferContext) -> None:
-    """Abort what came of a CreateMultipartUpload whose answer nobody has, if anything did.
-
-    Raises:
-        TransferError, CredentialsError: S3 cannot be asked.
-    """
-    control, options, run = context.control, context.options, context.retrier.run
-    try:
-        async with aclosing(list_uploads(url, context)) as found:
-            ours = [upload async for upload in found if may_be_of(upload, url, intent)]
-        for upload in ours:
-            named = url, upload.upload_id
-            parts, _ = await run(
-                "list parts", url, partial(control.list_parts, *named, options=options)
-            )
-            if parts == []:
-                abort = partial(control.abort_multipart_upload, *named, options=options)
-                await run("abort multipart upload", url, abort)
-    except (AccessDenied, NotFound):
-        return  # the role may not look; a lifecycle rule has to remove it, as without a journal
-
-
-def may_be_of(upload: OpenUpload, url: S3Url, intent: UploadIntent) -> bool:
-    """Whether ``upload`` is what came of the intent, if it has no parts: by the session of a role
-    that began it, else by its time."""
-    if upload.url != url:
-        return False
-    if _SESSION in upload.initiator:
-        return upload.initiator.endswith(_SESSION + intent.session)
-    if upload.initiated is None:
-        return False
-    after = (upload.initiated - intent.at).total_seconds()
-    return -_BEFORE <= after <= _AFTER
 
 
 def _unusable(record: UploadRecord, wanted: Wanted) -> str:

@@ -275,6 +275,14 @@ async def test_an_upload_whose_id_was_lost_is_found_and_aborted(job: Job) -> Non
     assert not job.rows.open
 
 
+async def test_of_two_uploads_that_were_begun_one_goes(job: Job) -> None:
+    """The first answer was lost, the second came."""
+    job.scene.aws.gate.faults.add(kind="swallow", action="CreateMultipartUpload", times=1)
+    await job.run()
+    job.check_done()
+    assert job.events(UploadLeft) == [] and len(job.scene.log("AbortMultipartUpload")) == 1
+
+
 @pytest.mark.parametrize("seconds", [0, 40, -10])
 async def test_by_time_where_no_session_tells(job: Job, seconds: int) -> None:
     job.scene.role = job.scene.role_with("named")

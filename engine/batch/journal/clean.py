@@ -32,7 +32,7 @@ from engine.threads import ThreadDoor
 from engine.transfer.context import TransferContext
 from engine.transfer.listing import list_uploads
 from engine.transfer.multipart import abort_until_empty
-from engine.transfer.resume_upload import may_be_of
+from engine.transfer.nameless import may_be_of
 from engine.transfer.temporaries import PREFIX, SUFFIX
 from engine.types import S3Url, UploadId
 

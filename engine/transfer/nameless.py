@@ -1,0 +1,95 @@
+"""Uploads that were begun, and whose id nobody has: the answer was lost, or who waited for it died.
+
+Rules of this file
+- Aborted is what is certainly ours: to the same key, begun by the same session of a role; or, where
+  the store names no session, just after a journal says that it was asked for.
+- One that has a part is not ours: a part cannot be sent without the id.
+
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListMultipartUploads.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import aclosing
+from functools import partial
+
+from engine.errors import AccessDenied, NotFound
+from engine.records import UploadIntent
+from engine.transfer.context import TransferContext
+from engine.transfer.listing import list_uploads
+from engine.types import OpenUpload, S3Url, UploadId
+
+# Seconds around an intent in which the store may have begun its upload: its clock tells whole
+# seconds and ours is as good as the last answer's Date; the request has so long to be repeated.
+_BEFORE, _AFTER = 2.0, 32.0
+# Of the session of a role, which the store tells as who began an upload.
+_SESSION = "/s3engine-"
+
+
+async def abort_nameless(url: S3Url, intent: UploadIntent, context: TransferContext) -> None:
+    """Abort what came of a CreateMultipartUpload of a process that died, if anything did.
+
+    Raises:
+        TransferError, CredentialsError: S3 cannot be asked.
+    """
+    await _abort(url, lambda found: [one for one in found if may_be_of(one, url, intent)], context)
+
+
+async def abort_twins(url: S3Url, upload_id: UploadId, context: TransferContext) -> int:
+    """Abort what came of earlier tries of the CreateMultipartUpload that made ``upload_id``; how
+    many that were. None where the store does not tell our session.
+
+    Raises:
+        TransferError, CredentialsError: S3 cannot be asked.
+    """
+
+    def twins(found: list[OpenUpload]) -> list[OpenUpload]:
+        ours = {one.initiator for one in found if one.upload_id == upload_id}
+        return [
+            one
+            for one in found
+            if one.url == url
+            and one.upload_id != upload_id
+            and one.initiator in ours
+            and _SESSION in one.initiator
+        ]
+
+    return await _abort(url, twins, context)
+
+
+async def _abort(
+    url: S3Url,
+    choose: Callable[[list[OpenUpload]], list[OpenUpload]],
+    context: TransferContext,
+) -> int:
+    control, options, run = context.control, context.options, context.retrier.run
+    aborted = 0
+    try:
+        async with aclosing(list_uploads(url, context)) as listed:
+            found = [upload async for upload in listed]
+        for upload in choose(found):
+            named = url, upload.upload_id
+            parts, _ = await run(
+                "list parts", url, partial(control.list_parts, *named, options=options)
+            )
+            if parts is not None and not parts:
+                abort = partial(control.abort_multipart_upload, *named, options=options)
+                await run("abort multipart upload", url, abort)
+                aborted += 1
+    except (AccessDenied, NotFound):
+        pass  # the role may not look; a lifecycle rule has to remove it, as without a journal
+    return aborted
+
+
+def may_be_of(upload: OpenUpload, url: S3Url, intent: UploadIntent) -> bool:
+    """Whether ``upload`` is what came of the intent, if it has no parts: by the session of a role
+    that began it, else by its time."""
+    if upload.url != url:
+        return False
+    if _SESSION in upload.initiator:
+        return upload.initiator.endswith(_SESSION + intent.session)
+    if upload.initiated is None:
+        return False
+    after = (upload.initiated - intent.at).total_seconds()
+    return -_BEFORE <= after <= _AFTER
