@@ -156,9 +156,10 @@ class Verifier:
 
     async def _suspicions(self) -> AsyncIterator[Sequence[int]]:
         """Ranges that may be the damaged ones, the likeliest first; in the end all of them."""
-        if len(self._parts) > 1:
-            if self._sizes is None:
-                yield await self._located()
+        many = len(self._parts) > 1
+        if many and self._sizes is None:
+            yield await self._located()
+        if many or self._sizes is not None:  # which were a guess, and may be what does not fit
             yield await self._damaged_parts()
         everything = range(len(self._parts))
         step = self._context.config.parts_at_first
