@@ -1,20 +1,20 @@
-"""One schedule: drawn from a seed, run in its world, judged by the five sentences.
+"""One schedule: drawn from a seed, run in its world process by process, judged after each.
 
-(a) what is said to be done is done; (b) all else is a named error, and nothing wrong is to be seen;
-(c) it ends in time; (d) after a death the same commands go on, and nothing is left behind; (e) no
-secret is told. See the README's promises.
+What lives here: drawing, processes and their deaths. What must not: what is right (``judge.py``),
+what there is to do (``jobs.py``).
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import logging
+import inspect
 import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -24,12 +24,13 @@ from typing import Any
 import anyio
 
 from engine import Engine, EngineError, ObjectOptions, RetryPolicy, StoreLimits, TransferConfig
-from engine.events import Event, UploadLeft
 from engine.planes import CONTROL_PLANES, DATA_PLANES
 from engine.testing.simulation import (
     Death,
+    Fault,
     FaultPlan,
     FaultyDisk,
+    Request,
     Sessions,
     SimulatedLoop,
     SimulatedSource,
@@ -39,13 +40,17 @@ from engine.testing.simulation import (
     World,
     enter,
 )
+from tests.simulation.heard import Heard
 from tests.simulation.jobs import KINDS, Job, Outcome, Scene
+from tests.simulation.judge import Judge, Process
 
 KiB = 1024
-# Virtual seconds within which every run ends: a request is tried 8 times, each try is given up
+# Virtual seconds within which every process ends: a request is tried 8 times, each try is given up
 # after 30 s of silence, and a few follow each other (begin, parts, complete, look, abort).
 MAX_SECONDS = 3_600.0
 _SHM = Path("/dev/shm")
+# Schedules between two collections of what died in them.
+_COLLECT_EVERY = 25
 
 DATA_PLANES.register("simulated", "engine.testing.simulation.planes:SimulatedDataPlane")
 CONTROL_PLANES.register("simulated", "engine.testing.simulation.control:SimulatedControlPlane")
@@ -73,16 +78,42 @@ class Schedule:
     """
 
     def __init__(self, seed: int, root: Path, *, lines: bool = False) -> None:
-        random = Random(seed)
         self.seed = seed
         self.root = root
-        self.random = random
+        self.random = random = Random(seed)
         self.violations: list[str] = []
         self.checksum = random.choice(("crc64nvme", "crc64nvme", "crc32c", "crc32", "none"))
-        sums = self.checksum == "none" or random.random() < 0.9
         verified = self.checksum != "none"
+        sums = not verified or random.random() < 0.9
         plan = FaultPlan.drawn(random, bytes_may_flip=verified and sums)
-        rules = StoreRules(
+        sessions = Sessions(random, random.choice((20.0, 90.0, 900.0)))
+        self.world = World(random, plan, self._rules(sums), sessions)
+        self.world.lines = [] if lines else None
+        self.power = random.random() < 0.3
+        # Little happens that the engine need not get over: then it has to.
+        self.gentle = random.random() < 0.4
+        self.faulty = not self.gentle and random.random() < 0.4
+        self.disk = self._disk()
+        self.config = self._config()
+        rules = self.world.store.rules
+        self.scene = Scene(self.world, random, root, self.config.part_size, rules, verified)
+        conditional = not self.gentle and random.random() < 0.3
+        if conditional:
+            self.scene.options = ObjectOptions(if_none_match=True)
+        kinds = random.choices(KINDS, k=random.choice((1, 1, 2, 3)))
+        self.jobs = [kind(self.scene, f"{n}") for n, kind in enumerate(kinds)]
+        self.journalled = self._with_journal()
+        self.deaths = random.choice((0, 0, 1, 2))
+        self.cancels = not self.gentle and random.random() < 0.4
+        self.heard = Heard(self.world)
+        if not self.gentle and random.random() < 0.2:
+            self.world.on_landing = self._overwrite
+        self.judge = Judge(self.world, root, self.jobs, self.journalled, repeatable=not conditional)
+        self.died = 0
+
+    def _rules(self, sums: bool) -> StoreRules:
+        random = self.random
+        return StoreRules(
             sums=sums,
             full=random.random() < 0.8,
             tells_parts=random.random() < 0.8,
@@ -91,34 +122,20 @@ class Schedule:
             min_part=4 * KiB,
             page=random.choice((2, 3, 1000)),
         )
-        sessions = Sessions(random, random.choice((20.0, 90.0, 900.0)))
-        self.world = World(random, plan, rules, sessions)
-        if lines:
-            self.world.lines = []
-        self.power = random.random() < 0.3
-        (root / "attic").mkdir()
-        faulty = random.random() < 0.25
-        self.disk = FaultyDisk(
+
+    def _disk(self) -> FaultyDisk:
+        random = self.random
+        attic = self.root / "attic"
+        attic.mkdir()
+        return FaultyDisk(
             self.world,
             random,
-            root / "attic",
-            full=random.choice((0.0, 0.02, 0.2)) if faulty else 0.0,
-            broken=random.choice((0.0, 0.02, 0.2)) if faulty else 0.0,
+            attic,
+            full=random.choice((0.0, 0.02, 0.2)) if self.faulty else 0.0,
+            broken=random.choice((0.0, 0.02, 0.2)) if self.faulty else 0.0,
             forgets=self.power,
             in_memory=not self.power and random.random() < 0.3,
         )
-        self.config = self._config()
-        self.scene = Scene(self.world, random, root, self.config.part_size, rules, verified)
-        self.conditional = random.random() < 0.2
-        if self.conditional:
-            self.scene.options = ObjectOptions(if_none_match=True)
-        kinds = random.choices(KINDS, k=random.choice((1, 1, 2, 3)))
-        self.jobs = [kind(self.scene, f"{n}") for n, kind in enumerate(kinds)]
-        self.deaths = random.choice((0, 0, 1, 2))
-        self.cancels = random.random() < 0.25
-        self.events: list[Event] = []
-        self.texts: list[str] = []
-        self.quiet = plan.rate == 0 and not faulty and not self.cancels
 
     def _config(self) -> TransferConfig:
         random = self.random
@@ -142,21 +159,27 @@ class Schedule:
             limits=limits,
         )
 
+    def _with_journal(self) -> frozenset[str]:
+        """Names of the jobs that keep one."""
+        if self.random.random() < 0.4 or "journal" not in inspect.signature(Engine.run).parameters:
+            return frozenset()
+        return frozenset(job.name for job in self.jobs if job.manifest() is not None)
+
     # The run.
 
     def run(self) -> Verdict:
-        """Run it all, and judge."""
-        records = _Records(self.texts)
-        with _small_constants(), self.disk.installed(), records.listening():
-            run = 0
-            while True:
-                run += 1
-                dies = run <= self.deaths
-                if not self._one_run(dies=dies) and not dies:
-                    break
-                if run > self.deaths:
-                    break
-        self._judge_secrets()
+        """All processes, and what is wrong."""
+        with _small_constants(), self.disk.installed(), self.heard.listening():
+            for number in range(1, self.deaths + 2):
+                last = self._process(dies=number <= self.deaths)
+            left = [job for job in self.jobs if not self._is_done(job, last)]
+            if left and not self.violations:
+                self._calm_down()
+                self._process(dies=False, last=True, jobs=left)
+        for secret in self.world.sessions.secrets:
+            if self.heard.has(secret):
+                self._wrong("(e) a secret was told")
+        self.violations += [f"(c) {wrong}" for wrong in self.world.wrong]
         world = self.world
         return Verdict(
             self.seed,
@@ -168,46 +191,83 @@ class Schedule:
             world.lines or [],
         )
 
-    def _one_run(self, *, dies: bool) -> bool:
-        """One process. Whether it died."""
+    def _is_done(self, job: Job, process: Process) -> bool:
+        outcome = process.outcomes.get(job.name)
+        return outcome is not None and not job.failed(outcome)
+
+    def _calm_down(self) -> None:
+        """Nothing fails any more, and nobody interferes."""
+        world = self.world
+        world.plan.calm()
+        self.disk.calm()
+        world.loops.clear()
+        world.on_landing = None
+        world.sessions.denied_verbs = frozenset()
+        world.sessions.source_failures = 0.0
+        self.cancels = self.faulty = False
+
+    def _process(self, *, dies: bool, last: bool = False, jobs: list[Job] | None = None) -> Process:
+        """One process, from its begin to its end or death."""
         world, random = self.world, self.random
-        start = world.time + (random.choice((0.0, 1.0, 4_000.0)) if world.run else 0.0)
-        loop = SimulatedLoop(random, start=start, max_seconds=MAX_SECONDS)
+        pause = random.choice((0.0, 1.0, 4_000.0)) if world.run else 0.0
+        loop = SimulatedLoop(random, start=world.time + pause, max_seconds=MAX_SECONDS)
         loop.set_exception_handler(self._unhandled)
         world.enter(loop)
         enter(world)
-        if dies:
-            self._draw_death(loop)
-        else:
-            loop.die_at_step = world.die_at_request = self.disk.die_at_call = -1
-        open_before = len(self.events)
-        outcomes: dict[str, Outcome] = {}
+        process = Process(world.run, self.died, last, loop.time())
+        sessions = world.sessions
+        process.disturbed = bool(
+            self.faulty
+            or self.cancels
+            or world.on_landing is not None
+            or sessions.source_failures
+            or sessions.denied_verbs
+        )
+        process.renewed_early = bool(sessions.denied_verbs)
+        hits, events = Counter(world.coverage.hits), len(self.heard)
+        fetches = sessions.fetches - sessions.failed_fetches
+        self._draw_death(loop, dies)
+        self._move_state()
         try:
-            loop.run(self._process(outcomes))
+            loop.run(self._main(process, jobs or self.jobs))
         except (TooLong, TooMany) as error:
-            self._wrong("c", str(error))
+            self._wrong(f"(c) {error}")
             loop.dead = True
         except EngineError as error:
-            self.texts.append(_text_of(error))
-        died = loop.dead
-        if not died and loop.left_over():
-            self._wrong("c", f"tasks left: {loop.left_over()[:3]}")
+            self.heard.error(error)
+        process.died = loop.dead
+        if not process.died and loop.left_over():
+            self._wrong(f"(c) tasks left: {loop.left_over()[:3]}")
         world.leave()
         loop.bury()
-        gone = self.disk.open_files()
-        self.disk.bury()
-        if died:
-            self.disk.lose_power() if self.power and random.random() < 0.5 else None
-            self.disk.keep_power()
-            world.tell("died")
-        elif gone:
-            self._wrong("b", f"files left open: {gone[:3]}")
-        self._judge(outcomes, died, self.events[open_before:])
-        return died
+        self._bury(process)
+        for (fault, verb, _), count in (world.coverage.hits - hits).items():
+            process.hits[fault, verb] += count
+        process.fetches = sessions.fetches - sessions.failed_fetches - fetches
+        process.events = self.heard.events[events:]
+        self.violations += self.judge.of(process)
+        return process
 
-    def _draw_death(self, loop: SimulatedLoop) -> None:
+    def _bury(self, process: Process) -> None:
+        world, random = self.world, self.random
+        open_files = self.disk.open_files()
+        self.disk.bury()
+        if process.died:
+            self.died += 1
+            if self.power and random.random() < 0.5:
+                self.disk.lose_power()
+            world.tell("died")
+        else:
+            world.settle()
+            if open_files:
+                self._wrong(f"(b) files left open: {open_files[:3]}")
+        self.disk.keep_power()
+
+    def _draw_death(self, loop: SimulatedLoop, dies: bool) -> None:
         random, world = self.random, self.world
         loop.die_at_step = world.die_at_request = self.disk.die_at_call = -1
+        if not dies:
+            return
         pick = random.random()
         if pick < 0.4:
             world.die_at_request = world.requests + random.randint(1, 25)
@@ -217,87 +277,126 @@ class Schedule:
         else:
             loop.die_at_step = random.randint(1, 400)
 
-    async def _process(self, outcomes: dict[str, Outcome]) -> None:
+    def _move_state(self) -> None:
+        """The journals to a new folder: the locks of the dead are held by this very process."""
+        run = self.world.run
+        if self.journalled:
+            old, new = self.root / f"state-{run - 1}", self.root / f"state-{run}"
+            if old.exists():
+                shutil.copytree(old, new)
+            else:
+                new.mkdir()
+
+    async def _main(self, process: Process, jobs: list[Job]) -> None:
         world, random = self.world, self.random
-        source = SimulatedSource(world.sessions, random, world.server_time)
+        attempts, budget = random.choice((8, 8, 4)), random.choice((500, 60))
+        if process.last or self.gentle:
+            attempts, budget = 8, 500
+        process.patient = attempts == 8 and budget == 500
         async with Engine(
-            source=source,
+            source=SimulatedSource(world.sessions, random, world.server_time),
             region="us-east-1",
             endpoint_url="http://127.0.0.1:9",
             config=self.config,
-            retry=RetryPolicy(
-                max_attempts=random.choice((8, 8, 4)), budget=random.choice((500, 60))
-            ),
-            hook=self._hear,
+            retry=RetryPolicy(max_attempts=attempts, budget=budget),
+            hook=self.heard.hear,
             random=random,
             data_plane="simulated",
         ) as s3:
-            self._plan_disturbances()
+            if not process.last:
+                self._plan_disturbances(process)
             async with anyio.create_task_group() as tasks:
-                for job in self.jobs:
-                    tasks.start_soon(self._do, job, s3, outcomes)
+                for job in jobs:
+                    tasks.start_soon(self._do, job, s3, process)
             context = s3._ready().context
             for kind, slots in context.limiter.statistics()._asdict().items():
                 if slots.in_flight or slots.waiting or slots.memory:
-                    self._wrong("c", f"slots of {kind} are still taken: {slots}")
+                    self._wrong(f"(c) slots of {kind} are still taken: {slots}")
 
-    async def _do(self, job: Job, s3: Engine, outcomes: dict[str, Outcome]) -> None:
+    async def _do(self, job: Job, s3: Engine, process: Process) -> None:
+        world, outcomes = self.world, process.outcomes
         limit = self.random.uniform(0, 5) if self.cancels else float("inf")
+        outcome: Outcome | None = None
         with anyio.move_on_after(limit) as scope:
             try:
-                outcomes[job.name] = Outcome(result=await job.run(s3))
+                outcome = await self._outcome(job, s3)
             except EngineError as error:
-                if not self.world.dead:
-                    outcomes[job.name] = Outcome(error=error)
-                self.texts.append(_text_of(error))
+                outcome = Outcome(error=error)
+                self.heard.error(error)
             except Exception as error:
-                if not self.world.dead:
-                    outcomes[job.name] = Outcome(error=error)
-                    self._wrong("b", f"{job.kind} raised {error!r}")
-        if self.world.dead:
-            return
-        if scope.cancelled_caught:
-            self.world.coverage.hit("cancelled", job.kind, f"run {self.world.run}")
-        told = outcomes.get(job.name)
-        said = "cancelled" if told is None else "done" if told.good else type(told.error).__name__
-        self.world.tell(f"{job.kind} {job.name}: {said}")
-
-    def _plan_disturbances(self) -> None:
-        """What others do meanwhile, and what becomes of the sessions."""
-        random, world = self.random, self.world
-        assert world.loop is not None
-
-        def later(seconds: float, what: str, act: Any) -> None:
-            def happen() -> None:
+                outcome = Outcome(error=error)
                 if not world.dead:
-                    world.coverage.hit(what, "meanwhile", f"run {world.run}")
-                    world.tell(what)
-                    act()
+                    self._wrong(f"(b) {job.kind} raised {error!r}")
+        if world.dead:
+            return
+        if outcome is not None:
+            outcomes[job.name] = outcome
+        if scope.cancelled_caught:
+            world.coverage.hit("cancelled", job.kind, f"run {world.run}")
+        said = "cancelled" if outcome is None else job.failed(outcome) or "done"
+        world.tell(f"{job.kind} {job.name}: {said[:40]}")
 
-            assert world.loop is not None
-            world.loop.call_later(seconds, happen)
+    async def _outcome(self, job: Job, s3: Engine) -> Outcome:
+        if job.name not in self.journalled:
+            return Outcome(result=await job.run(s3))
+        manifest = job.manifest()
+        assert manifest is not None
+        journal = self.root / f"state-{self.world.run}" / f"{job.name}.journal"
+        kept: dict[str, Any] = {"journal": journal, "options": job.options()}
+        report = await s3.run(manifest, **kept)
+        if not manifest.is_one_object:
+            return Outcome(result=report)
+        return Outcome(error=report.failed[0].error) if report.failed else Outcome()
 
-        if random.random() < 0.3:
-            self.quiet = False
+    def _plan_disturbances(self, process: Process) -> None:
+        """What others do meanwhile, and what becomes of the sessions."""
+        random, sessions = self.random, self.world.sessions
+
+        if not self.gentle and random.random() < 0.5:
             for job in self.jobs:
-                later(random.expovariate(2.0), "changed by others", job.disturb)
-        sessions = world.sessions
+                self._later(process, 2.0, "changed by others", job.disturb)
         if random.random() < 0.1:
-            self.quiet = False
-            later(random.expovariate(1.0), "sessions revoked", self._revoke)
+            process.renewed_early += 1
+            self._later(process, 1.0, "sessions revoked", self._revoke, heals=True)
         if random.random() < 0.1:
-            self.quiet = False
-            later(random.expovariate(1.0), "clock jumps", self._jump)
-        if random.random() < 0.1:
-            self.quiet = False
+            process.renewed_early += 1
+            self._later(process, 1.0, "clock jumps", self._jump, heals=True)
+        if not self.gentle and random.random() < 0.2:
             sessions.source_failures = random.choice((0.3, 0.9))
-            later(random.expovariate(0.05), "source heals", self._heal)
-        if random.random() < 0.03:
-            self.quiet = False
-            later(random.expovariate(1.0), "permission lost", self._deny)
+            self._later(process, 0.05, "source heals", self._heal)
+        if not self.gentle and random.random() < 0.05:
+            process.renewed_early += 1
+            self._later(process, 1.0, "permission lost", self._deny)
+
+    def _later(
+        self,
+        process: Process,
+        often: float,
+        what: str,
+        act: Callable[[], None],
+        *,
+        heals: bool = False,
+    ) -> None:
+        """``act`` at some time. ``heals``: the engine has to get over it."""
+        world = self.world
+        process.disturbed |= not heals
+
+        def happen() -> None:
+            if not world.dead:
+                world.coverage.hit(what, "meanwhile", f"run {world.run}")
+                world.tell(what)
+                act()
+
+        assert world.loop is not None
+        world.loop.call_later(self.random.expovariate(often), happen)
 
     def _revoke(self) -> None:
-        self.world.sessions.revoked_before = self.world.server_time()
+        """A session that never worked cannot be told from one that may not: wait for that."""
+        sessions, world = self.world.sessions, self.world
+        if sessions.newest_worked():
+            sessions.revoked_before = world.server_time()
+        elif world.loop is not None:
+            world.loop.call_later(0.2, self._revoke)
 
     def _jump(self) -> None:
         """The machine slept: its clock stood still, that of the store did not."""
@@ -309,96 +408,20 @@ class Schedule:
     def _deny(self) -> None:
         self.world.sessions.denied_verbs = frozenset(("upload part", "put object"))
 
-    # What is heard.
-
-    def _hear(self, event: Event) -> None:
-        if self.world.dead:
-            return
-        self.events.append(event)
-        self.texts.append(repr(event))
-        self.world.tell(type(event).__name__)
+    def _overwrite(self, request: Request) -> None:
+        """Somebody else writes where the engine has just written, and it does not know yet."""
+        lost = request.fault in (Fault.LOST_ANSWER, Fault.LATE, Fault.INTERNAL_DONE)
+        if request.verb == "complete multipart upload" and lost:
+            self.world.coverage.hit("overwritten by others", request.verb, request.phase)
+            self.scene.seed(request.key.partition("/")[2], self.scene.some_bytes(3_000))
 
     def _unhandled(self, loop: Any, context: dict[str, Any]) -> None:
-        if not isinstance(context.get("exception"), Death):
-            self._wrong(
-                "b", f"nobody handled: {context.get('message')} {context.get('exception')!r}"
-            )
+        error = context.get("exception")
+        if not isinstance(error, Death):
+            self._wrong(f"(b) nobody handled: {context.get('message')} {error!r}")
 
-    def _wrong(self, sentence: str, text: str) -> None:
-        self.violations.append(f"({sentence}) {text}")
-
-    # The judge.
-
-    def _judge(self, outcomes: Mapping[str, Outcome], died: bool, events: list[Event]) -> None:
-        if not died:
-            self.world.settle()
-        for job in self.jobs:
-            outcome = outcomes.get(job.name)
-            for wrong in job.check(outcome):
-                self._wrong("a" if outcome is not None and outcome.good else "b", wrong)
-        if not died and self.world.run == 1:
-            self._judge_left_over(events)
-
-    def _judge_left_over(self, events: list[Event]) -> None:
-        left = [event for event in events if isinstance(event, UploadLeft)]
-        named = {event.upload_id for event in left if event.upload_id}
-        unnamed = [f"{event.url.bucket}/{event.url.key}" for event in left if not event.upload_id]
-        for upload in self.world.store.open_uploads():
-            if upload.upload_id in named:
-                continue
-            late = upload.state == "aborted" and all(
-                part.landed > upload.listed for part in upload.parts.values()
-            )
-            if late:
-                continue  # it came behind the last look
-            if upload.key in unnamed:
-                unnamed.remove(upload.key)
-                continue
-            parts = sorted(upload.parts)
-            self._wrong("d", f"upload {upload.upload_id} of {upload.key} stays: parts {parts}")
-        if self.quiet and left:
-            self._wrong("d", f"left without any fault: {left[0]}")
-        for path in self.root.rglob(".s3engine-*"):
-            self._wrong("d", f"a temporary file stays in {path.parent.name}")
-
-    def _judge_secrets(self) -> None:
-        told = "\n".join(self.texts)
-        for secret in self.world.sessions.secrets:
-            if secret in told:
-                self._wrong("e", "a secret was told")
-
-
-class _Records(logging.Handler):
-    """Log records as text."""
-
-    def __init__(self, texts: list[str]) -> None:
-        super().__init__(logging.DEBUG)
-        self._texts = texts
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._texts.append(self.format(record))
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        logger = logging.getLogger()
-        level = logger.level
-        logger.addHandler(self)
-        logger.setLevel(logging.DEBUG)
-        try:
-            yield
-        finally:
-            logger.removeHandler(self)
-            logger.setLevel(level)
-
-
-def _text_of(error: BaseException) -> str:
-    """All that an error says: itself, its facts, its notes, and what it is from."""
-    found: list[str] = []
-    one: BaseException | None = error
-    while one is not None and len(found) < 20:
-        found += [str(one), repr(one), repr(vars(one)), *getattr(one, "__notes__", ())]
-        one = one.__cause__ or one.__context__
-    return "\n".join(found)
+    def _wrong(self, text: str) -> None:
+        self.violations.append(text)
 
 
 @contextlib.contextmanager
@@ -428,22 +451,19 @@ def _silent_dead() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             yield
-            if _runs[0] % _COLLECT_EVERY == 0:
+            if next(_runs) % _COLLECT_EVERY == 0:
                 gc.collect()
     finally:
         sys.unraisablehook = hook
 
 
-# Schedules between two collections of what died in them.
-_COLLECT_EVERY = 25
-_runs = [0]
+_runs = iter(range(1, 1 << 60))
 
 
 def run_seed(seed: int, *, lines: bool = False) -> Verdict:
     """One schedule, from the beginning."""
     parent = _SHM if _SHM.is_dir() else None
     root = Path(tempfile.mkdtemp(prefix="simulation-", dir=parent))
-    _runs[0] += 1
     try:
         with _silent_dead():
             return Schedule(seed, root, lines=lines).run()

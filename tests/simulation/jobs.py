@@ -16,7 +16,7 @@ from typing import Any
 
 import anyio
 
-from engine import Engine, Manifest, ObjectOptions
+from engine import Engine, Manifest, ManifestEntry, ObjectOptions, Report, S3Url
 from engine.testing.simulation import Condition, StoreRules, Version, World
 
 BUCKET = "simulated"
@@ -93,13 +93,11 @@ class Job(ABC):
     """One thing to do. ``kind`` is its name in a trace."""
 
     kind = ""
-    again = True
-    """Whether the same command may be given once more."""
 
     def __init__(self, scene: Scene, name: str) -> None:
         self.scene = scene
         self.name = name
-        self.outcome: Outcome | None = None
+        self.again = True
 
     @abstractmethod
     async def run(self, engine: Engine) -> Any: ...
@@ -108,12 +106,36 @@ class Job(ABC):
     def check(self, outcome: Outcome | None) -> Iterable[str]:
         """What is wrong; ``outcome`` None means that it died or was cancelled."""
 
-    def disturb(self) -> None:  # noqa: B027 - some jobs are about nothing that could change
+    def can_repeat(self) -> bool:
+        """Whether the same command may be given once more, and can succeed."""
+        return self.again
+
+    @abstractmethod
+    def disturb(self) -> None:
         """Somebody else changes what the job is about."""
 
     def keys(self) -> Iterable[str]:
         """Where the job writes at S3."""
         return ()
+
+    def folders(self) -> Iterable[Path]:
+        """Where the job writes files."""
+        return ()
+
+    def manifest(self) -> Manifest | None:
+        """The same as entries of a manifest, which a journal can keep; None where it cannot."""
+        return None
+
+    def options(self) -> ObjectOptions | None:
+        """Of what it writes."""
+        return None
+
+    def failed(self, outcome: Outcome) -> str:
+        """Why it did not succeed; empty where it did."""
+        report = outcome.result
+        if outcome.good and isinstance(report, Report) and report.failed:
+            return f"{report.failed[0].error!r}"
+        return "" if outcome.good else f"{outcome.error!r}"
 
 
 class Writing(Job):
@@ -127,8 +149,14 @@ class Writing(Job):
         if scene.random.random() < 0.3:
             self.before = scene.seed(self.key, scene.some_bytes())
 
+    def disturb(self) -> None:
+        self.scene.seed(self.key, self.scene.some_bytes())
+
     def keys(self) -> Iterable[str]:
         return (self.key,)
+
+    def options(self) -> ObjectOptions | None:
+        return self.scene.options
 
     def check(self, outcome: Outcome | None) -> Iterable[str]:
         versions = self.scene.versions(self.key)
@@ -138,6 +166,8 @@ class Writing(Job):
                 yield f"{self.kind} {self.key}: {len(version.data)} bytes that no source had"
         if outcome is None or not outcome.good:
             return
+        if self.scene.options.if_none_match and any(v.data in self.contents for v in versions):
+            return  # somebody's object of the very same bytes is as good as ours
         result = outcome.result
         etags = {version.etag.strip('"') for version in ours}
         if not ours:
@@ -179,6 +209,10 @@ class Upload(Writing):
         last = self.contents[-1]
         same = self.scene.random.random() < 0.5
         self._write(self.scene.some_bytes(len(last) if same else None))
+
+    def manifest(self) -> Manifest:
+        url = S3Url(BUCKET, self.key)
+        return Manifest(entries=[ManifestEntry("upload", self.path, url)])
 
     async def run(self, engine: Engine) -> Any:
         return await engine.upload(
@@ -308,6 +342,13 @@ class Download(Reading):
             self.old = scene.some_bytes(500)
             self.path.write_bytes(self.old)
 
+    def folders(self) -> Iterable[Path]:
+        return (self.path.parent,)
+
+    def manifest(self) -> Manifest:
+        url = S3Url(BUCKET, self.key)
+        return Manifest(entries=[ManifestEntry("download", self.path, url)])
+
     async def run(self, engine: Engine) -> Any:
         return await engine.download(f"s3://{BUCKET}/{self.key}", self.path)
 
@@ -365,7 +406,7 @@ class Tree(Job):
     def manifest(self) -> Manifest: ...
 
     async def run(self, engine: Engine) -> Any:
-        return await engine.run(self.manifest(), options=self.scene.options)
+        return await engine.run(self.manifest(), options=self.options())
 
     def disturb(self) -> None:
         self.scene.random.choice([*self.jobs.values()]).disturb()
@@ -403,6 +444,9 @@ class TreeUp(Tree):
     def keys(self) -> Iterable[str]:
         return self.jobs
 
+    def options(self) -> ObjectOptions | None:
+        return self.scene.options
+
     def manifest(self) -> Manifest:
         folder = self.scene.root / "from" / f"tree-{self.name}"
         return Manifest.upload(folder, f"s3://{BUCKET}/to/")
@@ -418,15 +462,17 @@ class TreeDown(Tree):
         for number in range(self.count):
             job = Download(scene, f"{name}.d/{number}")
             self.jobs[job.key] = job
-            self.again = self.again and job.again
+
+    def can_repeat(self) -> bool:
+        return all(job.again for job in self.jobs.values())
+
+    def folders(self) -> Iterable[Path]:
+        return (self.scene.root / "to" / f"{self.name}.d",)
 
     def manifest(self) -> Manifest:
         return Manifest.download(
             f"s3://{BUCKET}/have/{self.name}.d/", self.scene.root / "to" / f"{self.name}.d"
         )
-
-    async def run(self, engine: Engine) -> Any:
-        return await engine.run(self.manifest())
 
 
 KINDS: tuple[type[Job], ...] = (
@@ -434,6 +480,7 @@ KINDS: tuple[type[Job], ...] = (
     Upload,
     UploadBytes,
     Stream,
+    Copy,
     Copy,
     Download,
     Download,

@@ -36,6 +36,7 @@ def test_other_seeds_are_other_runs() -> None:
 _FOUND = {
     44: "an upload that a 500 had begun was told by nobody",
     468: "an upload whose answer came after our patience was told by nobody",
+    16: "a small object of unequal parts was called damaged",
 }
 
 

@@ -9,21 +9,23 @@ https://apple.github.io/foundationdb/testing.html
 """
 
 from engine.testing.simulation.disk import FaultyDisk
-from engine.testing.simulation.faults import Coverage, Fault, FaultPlan
+from engine.testing.simulation.faults import FINAL, Coverage, Fault, FaultPlan
 from engine.testing.simulation.loop import Death, SimulatedLoop, TooLong
 from engine.testing.simulation.planes import enter
 from engine.testing.simulation.sessions import Sessions, SimulatedSource
 from engine.testing.simulation.store import Condition, Store, StoreRules, Upload, Version
-from engine.testing.simulation.world import EPOCH, TooMany, World
+from engine.testing.simulation.world import EPOCH, Request, TooMany, World
 
 __all__ = [
     "EPOCH",
+    "FINAL",
     "Condition",
     "Coverage",
     "Death",
     "Fault",
     "FaultPlan",
     "FaultyDisk",
+    "Request",
     "Sessions",
     "SimulatedLoop",
     "SimulatedSource",

@@ -127,13 +127,15 @@ class SimulatedControlPlane(ControlPlane):
         rows = [(part.number, part.etag, part.checksum) for part in parts]
 
         def act(request: Request) -> Version:
-            return self._store.complete(
+            version = self._store.complete(
                 upload_id,
                 rows,
                 checksum,
                 size if checksum is not None else None,
                 condition_of(options),
             )
+            wrong = request.fault is Fault.STORED_WRONG
+            return self._store.spoil(version) if wrong else version
 
         version, request = await self._exchange.ask(
             "complete multipart upload", url, act, what=upload_id
@@ -157,24 +159,33 @@ class SimulatedControlPlane(ControlPlane):
     ) -> Sequence[ListedPart] | None:
         found: list[tuple[int, HeldPart]] = []
         marker = 0
+        looked = 0.0
+
+        def act(request: Request) -> tuple[Sequence[tuple[int, HeldPart]], int]:
+            nonlocal looked
+            looked = self._world.server_time()
+            return self._store.list_parts(upload_id, marker)
+
         while True:
-            at = marker
-
-            def act(request: Request, at: int = at) -> tuple[Sequence[tuple[int, HeldPart]], int]:
-                return self._store.list_parts(upload_id, at)
-
             try:
                 (page, marker), _ = await self._exchange.ask(
-                    "list parts", url, act, what=f"{upload_id}>{at}"
+                    "list parts", url, act, what=f"{upload_id}>{marker}"
                 )
             except NotFound:
+                self._looked(upload_id, looked)
                 return None
+            self._looked(upload_id, looked)
             found += page
             if not marker:
                 return [
                     ListedPart(number, len(part.data), part.etag, part.checksum)
                     for number, part in found
                 ]
+
+    def _looked(self, upload_id: str, at: float) -> None:
+        upload = self._store.uploads.get(upload_id)
+        if upload is not None:
+            upload.listed = at
 
     async def list_uploads(
         self,

@@ -33,8 +33,9 @@ T = TypeVar("T")
 
 # Seconds that a client waits for the first byte of an answer, and for the next byte of a body.
 FIRST_BYTE, STALL = 30.0, 10.0
-# Seconds by which something may be late that nobody waits for any more.
-_LATE = 40.0
+# Seconds by which something may be late that nobody waits for any more; a Create less, which then
+# is the engine's by its time alone.
+_LATE, _LATE_CREATE = (0.3, 3.0, 40.0), 2.0
 _EXPIRED = ("ExpiredToken", "InvalidToken")
 _NOT_FOUND = ("NoSuchBucket", "NoSuchKey", "NoSuchUpload", "NoSuchVersion")
 # A denial so near the end of a session is the end.
@@ -113,7 +114,9 @@ class Exchange:
         if fault is Fault.LOST_REQUEST or (fault is Fault.STALL and random.random() < 0.5):
             return None
         if fault is Fault.LATE:
-            return request.latency + random.random() * _LATE
+            create = request.verb == "create multipart upload"
+            most = _LATE_CREATE if create else random.choice(_LATE)
+            return request.latency + random.random() * most
         return request.latency / 2
 
     async def _wait(self, request: Request, url: S3Url) -> None:
@@ -139,6 +142,7 @@ class Exchange:
         if request.fault is Fault.RETRY_AFTER:
             refused = Refused("SlowDown", 503)
             refused.retry_after = float(self.world.random.randint(1, 8))
+            self.world.not_before(request, refused.retry_after + request.latency / 2)
             return refused
         try:
             self.world.sessions.check(credentials, request.verb, self.world.server_time())

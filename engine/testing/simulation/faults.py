@@ -40,6 +40,7 @@ class Fault(enum.Enum):
     WRONG_RANGE = "wrong range"
     CONFLICT = "409"
     LOOP = "listing loops"
+    STORED_WRONG = "stored wrong"
 
 
 READS = ("get object",)
@@ -72,10 +73,13 @@ _ONLY: Mapping[Fault, tuple[str, ...]] = {
     Fault.WRONG_RANGE: READS,
     Fault.CONFLICT: (*BODIES[:1], "complete multipart upload"),
     Fault.LOOP: ("list objects",),
+    Fault.STORED_WRONG: ("put object", "complete multipart upload"),
 }
 # Of these an object must not only survive: the engine is to heal them, or to say so.
-OF_BYTES = (Fault.WRONG_ECHO, Fault.FLIPPED_UP, Fault.FLIPPED_DOWN)
-_FINAL = (Fault.DENIED, Fault.EXPIRED, Fault.SKEWED)
+OF_BYTES = (Fault.WRONG_ECHO, Fault.FLIPPED_UP, Fault.FLIPPED_DOWN, Fault.STORED_WRONG)
+# These may be the end of the request, or of more.
+_FOR_EVER = (Fault.INTERNAL, Fault.SLOW_DOWN, Fault.LOST_REQUEST, Fault.REFUSED)
+FINAL = (Fault.DENIED, Fault.EXPIRED, Fault.SKEWED, Fault.LOOP, Fault.STORED_WRONG)
 
 
 @final
@@ -86,6 +90,8 @@ class FaultPlan:
         rate: Of requests that meet a fault, 0 to 1.
         weights: How likely each kind is among them.
         calm_after: Requests after which nothing happens any more.
+        most: Faults after which nothing happens any more.
+        always: A verb that fails always, and how.
         bytes_may_flip: False where nothing could tell: no checksums.
     """
 
@@ -97,8 +103,12 @@ class FaultPlan:
         weights: Mapping[Fault, float],
         calm_after: int,
         bytes_may_flip: bool,
+        most: int = 1_000_000,
+        always: tuple[str, Fault] | None = None,
     ) -> None:
         self._random = random
+        self._left = most
+        self._always = always
         self.rate = rate
         self.calm_after = calm_after
         self._choices = {
@@ -114,11 +124,17 @@ class FaultPlan:
     def drawn(cls, random: Random, *, bytes_may_flip: bool) -> FaultPlan:
         """A calm plan, a wild one, or one of a few kinds that happen often."""
         rate = random.choice((0.0, 0.02, 0.05, 0.1, 0.2, 0.35))
+        most, always = 1_000_000, None
         kinds = [fault for fault in Fault if fault is not Fault.NONE]
-        if random.random() < 0.5:
+        pick = random.random()
+        if pick < 0.7:
             kinds = random.sample(kinds, random.randint(1, 4))
+        if pick < 0.4:
+            rate, most = 0.2, random.randint(1, 3)
+        elif pick > 0.97:
+            always = random.choice(VERBS[:8]), random.choice(_FOR_EVER)
         weights: dict[Fault, float] = {
-            kind: 0.1 if kind in _FINAL else random.choice((0.3, 1.0, 3.0)) for kind in kinds
+            kind: 0.3 if kind in FINAL else random.choice((0.3, 1.0, 3.0)) for kind in kinds
         }
         return cls(
             random,
@@ -126,15 +142,20 @@ class FaultPlan:
             weights=weights,
             calm_after=random.choice((20, 60, 150)),
             bytes_may_flip=bytes_may_flip,
+            most=most,
+            always=always,
         )
 
     def draw(self, verb: str, requests: int) -> Fault:
         """What happens to this request, the so manieth of all."""
+        if self._always is not None and self._always[0] == verb:
+            return self._always[1]
         if requests > self.calm_after or self._random.random() >= self.rate:
             return Fault.NONE
         choices = self._choices[verb]
-        if not choices:
+        if not choices or not self._left:
             return Fault.NONE
+        self._left -= 1
         pick = self._random.random() * sum(weight for _, weight in choices)
         for fault, weight in choices:
             pick -= weight
@@ -145,6 +166,7 @@ class FaultPlan:
     def calm(self) -> None:
         """Nothing happens any more."""
         self.calm_after = -1
+        self._always = None
 
 
 @final

@@ -12,7 +12,7 @@ from typing import final
 import anyio
 
 from engine.config import Endpoints
-from engine.errors import ConnectionFailed, ObjectChanged, ProtocolError
+from engine.errors import ChecksumMismatch, ConnectionFailed, ObjectChanged, ProtocolError
 from engine.events import Emit, silent
 from engine.options import PLAIN, ObjectOptions
 from engine.protocols import ByteSink, ByteSource, ChecksumAlgorithm, Clock, DataPlane, Lease
@@ -94,19 +94,23 @@ class SimulatedDataPlane(DataPlane):
         body: list[bytes] = []
 
         def act(request: Request) -> Version:
-            return self._world.store.put(
+            version = self._world.store.put(
                 key_of(url),
                 self._arrived(request, body),
                 declared,
                 condition_of(options),
                 metadata=options.metadata,
             )
+            wrong = request.fault is Fault.STORED_WRONG
+            return self._world.store.spoil(version) if wrong else version
 
         async def send(request: Request) -> None:
             await self._send(body, request, source, 0, source.size, watched=True)
 
         version, _ = await self.exchange.ask("put object", url, act, send=send)
         echoed = version.checksum if algorithm is not None else None
+        if echoed is not None and declared is not None and echoed.value != declared.value:
+            raise ChecksumMismatch(f"put object of {url}: the store has another sum than we sent")
         return PutReceipt(version.etag, echoed, version.version_id)
 
     async def upload_part(

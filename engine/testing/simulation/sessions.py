@@ -31,13 +31,14 @@ class Sessions:
         self._random = random
         self.lifetime = lifetime
         self.secrets: list[str] = []
+        self.worked = ""
         self._began: dict[str, float] = {}
         self._ends: dict[str, float] = {}
         self.revoked_before = float("-inf")
         self.source_fails_until = float("-inf")
         self.source_failures = 0.0
         self.denied_verbs: frozenset[str] = frozenset()
-        self.fetches = 0
+        self.fetches = self.failed_fetches = 0
 
     def issue(self, now: float) -> Credentials:
         """A new session."""
@@ -54,6 +55,10 @@ class Sessions:
             issued_at=datetime.fromtimestamp(now, UTC),
         )
 
+    def newest_worked(self) -> bool:
+        """Whether a request was carried out by the session that was issued last."""
+        return self.worked == next(reversed(self._ends), None)
+
     def check(self, credentials: Credentials, verb: str, now: float) -> None:
         """Whether a request may be carried out.
 
@@ -69,6 +74,7 @@ class Sessions:
             raise Refused("AccessDenied", 403)
         if verb in self.denied_verbs:
             raise Refused("AccessDenied", 403)
+        self.worked = credentials.access_key_id
 
 
 @final
@@ -87,6 +93,7 @@ class SimulatedSource(CredentialProvider):
         await anyio.sleep(self._random.uniform(0.01, 0.5))
         fails = self._random.random() < self._sessions.source_failures
         if fails or self._now() < self._sessions.source_fails_until:
+            self._sessions.failed_fetches += 1
             raise SourceUnavailable("the simulated source does not answer")
         return self._sessions.issue(self._now())
 

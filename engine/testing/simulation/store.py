@@ -67,7 +67,7 @@ class Upload:
     Attributes:
         state: ``open``, ``aborted`` (parts may still land), ``completed``.
         ended: When it was aborted or completed.
-        listed: When its parts were last asked for.
+        listed: When its parts were last listed in an answer that came.
     """
 
     key: str
@@ -206,6 +206,20 @@ class Store:
         stored = checksum_of(DEFAULT, data) if full else composite_of("crc32c", parts)
         return self._add(key, self._of_parts(parts, stored, by, {}, ""))
 
+    def spoil(self, version: Version) -> Version:
+        """The store has kept other bytes than it was sent, and tells the checksum of these."""
+        data = version.data
+        version.data = bytes((data[0] ^ 1,)) + data[1:] if data else b"x"
+        stored = version.checksum
+        if stored is not None:
+            other = stored if stored.full_object else None
+            name = stored.algorithm
+            version.checksum = (
+                checksum_of(name, version.data) if other else composite_of(name, [version.data])
+            )
+        version.by = "fault"
+        return version
+
     def delete(self, key: str) -> None:
         """DeleteObject; what is not there is deleted too."""
         if self.current(key) is not None:
@@ -235,10 +249,7 @@ class Store:
         """One page, and the marker of the next; 0 after the last."""
         upload = self.uploads.get(upload_id)
         if upload is None or not upload.holds:
-            if upload is not None:
-                upload.listed = self.now()
             raise Refused("NoSuchUpload", 404)
-        upload.listed = self.now()
         rest = [(n, upload.parts[n]) for n in sorted(upload.parts) if n > marker]
         page = rest[: self.rules.page]
         return page, page[-1][0] if len(rest) > len(page) else 0

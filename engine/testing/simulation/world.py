@@ -30,6 +30,7 @@ class Request(NamedTuple):
     number: int
     verb: str
     key: str
+    what: str
     phase: str
     fault: Fault
     began: float
@@ -41,6 +42,7 @@ class _Flying(NamedTuple):
 
     due: float
     act: Callable[[], None]
+    request: Request
 
 
 class TooMany(Exception):
@@ -72,6 +74,10 @@ class World:
         self.death_after_act = False
         self.phase = ""
         self.loops: dict[str, str] = {}
+        self.wrong: list[str] = []
+        self.on_landing: Callable[[Request], None] | None = None
+        self._early: dict[tuple[str, str], float] = {}
+        self._before = 0
         self._trace = hashlib.blake2b(digest_size=16)
         self.lines: list[str] | None = None
         self._seen: set[tuple[str, str]] = set()
@@ -98,6 +104,8 @@ class World:
         self.loop = loop
         self.run += 1
         self._seen.clear()
+        self._early.clear()
+        self._before = self.requests
         for number, flying in list(self._flying.items()):
             loop.call_at(max(flying.due, loop.time()), self._land, number)
 
@@ -150,9 +158,11 @@ class World:
         if self.run > 1:
             phase = f"resumed {phase}"
         self._seen.add((verb, key + what))
+        if self.now() < self._early.pop((verb, key + what), 0.0):
+            self.wrong.append(f"{verb} of {key} comes again before Retry-After")
         fault = self.plan.draw(verb, self.requests)
         request = Request(
-            self.requests, verb, key, phase, fault, self.server_time(), self.latency(fault)
+            self.requests, verb, key, what, phase, fault, self.server_time(), self.latency(fault)
         )
         self.tell(f"{verb} {key} {what} {fault.value}")
         self.coverage.hit(fault.value, verb, phase)
@@ -164,8 +174,14 @@ class World:
     def fly(self, request: Request, seconds: float, act: Callable[[], None]) -> None:
         """The store will ``act`` on a request after so many seconds, whoever waits for it."""
         assert self.loop is not None
-        self._flying[request.number] = _Flying(self.now() + seconds, act)
+        self._flying[request.number] = _Flying(self.now() + seconds, act, request)
         self.loop.call_later(seconds, self._land, request.number)
+
+    def not_before(self, request: Request, seconds: float) -> None:
+        """The client is told to wait so long before it asks the same again."""
+        if request.number <= self._before:
+            return  # of a process that is dead
+        self._early[request.verb, request.key + request.what] = self.now() + seconds - 1e-6
 
     def withdraw(self, request: Request) -> None:
         """Nobody waits for it any more: maybe the store never got all of it."""
@@ -178,6 +194,8 @@ class World:
             return
         flying.act()
         self.tell(f"landed {number}")
+        if self.on_landing is not None:
+            self.on_landing(flying.request)
         if number == self.die_at_request and self.death_after_act and self.loop is not None:
             self.coverage.hit("death after", "some request", f"run {self.run}")
             self.loop.dead = True
