@@ -62,6 +62,9 @@ class Connection(Bodies, asyncio.BufferedProtocol):
         self._hears: Callable[[], bool] | None = None
         self._gone = anyio.Event()
         self.exchanges = 0
+        # The pool's: the last answer, and whether this server's answers have ids of their own.
+        self.answered: ResponseHead | None = None
+        self.tells = False
         self.idle_since = 0.0
 
     # The exchange, in the order of its calls.

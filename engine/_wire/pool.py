@@ -174,6 +174,9 @@ class ConnectionPool:
         # 0 while there was none.
         self.round_trip = 0.0
         self._closed = False
+        # Request ids: the first of each origin, and the origins that gave another one since.
+        self._first_ids: dict[Origin, str] = {}
+        self._telling: set[Origin] = set()
         self._opened = self._reused = self._replaced = self._dropped = 0
 
     @asynccontextmanager
@@ -238,10 +241,32 @@ class ConnectionPool:
                 self._replaced += 1
                 connection = await self._open(origin)
                 head = await self._ask(connection, method, send, patience, into, span)
+            self._check_own(origin, connection, head)
             return Response(origin, connection, head)
         except BaseException:
             self._end(origin, connection)
             raise
+
+    def _check_own(self, origin: Origin, connection: Connection, head: ResponseHead) -> None:
+        """Refuse the answer to the request before, come again: HTTP/1.1 has no other way to tell
+        answers apart than their order, so a repeated one would be taken for the next.
+
+        By S3's request id, as far as the origin gives each answer its own. Some have one for all.
+        """
+        said = head.headers.get("x-amz-request-id")
+        if said is None:
+            return
+        before, connection.answered = connection.answered, head
+        if before is None:
+            if self._first_ids.setdefault(origin, said) != said:
+                self._telling.add(origin)
+        elif before.headers.get("x-amz-request-id") != said:
+            if not connection.tells:
+                connection.tells = True
+                self._telling.add(origin)
+        elif before.headers == head.headers and origin in self._telling:
+            connection.abort()
+            raise ProtocolError("the answer to the request before came a second time")
 
     def release(self, response: Response) -> None:
         """Its connection is free: kept if the whole answer was read, else closed."""
