@@ -24,6 +24,7 @@
     |   |   `-- ObjectArchived     to be restored before it can be read
     |   |-- ObjectExists           to be written where nothing is, and something is there
     |   |-- ConnectionFailed       no answer, or half of one; the network's fault
+    |   |   |-- AnswerTooSlow      bytes of an answer, for minutes, and no end
     |   |   `-- NotConnected       no connection was to be had, so nothing was sent
     |   |       `-- ProxyRefused   the proxy does not let us through
     |   |-- ProtocolError          an answer that HTTP or S3 does not allow
@@ -62,6 +63,7 @@ class EngineError(Exception):
     Attributes:
         code: Stable short code, printed as ``error[CODE]``.
         retryable: Whether the same call may succeed when made again.
+        advice: What to do next where the place that raises knows nothing better.
         most_attempts: Tries after which a call that fails so is given up, where they are fewer than
             usual.
         exit_code: The exit status of the command when this error ends it.
@@ -69,13 +71,14 @@ class EngineError(Exception):
 
     code: ClassVar[str] = "E000"
     retryable: ClassVar[bool] = False
+    advice: ClassVar[str] = ""
     most_attempts: ClassVar[int | None] = None
     exit_code: ClassVar[int] = 1
 
     def __init__(self, headline: str, *, fix: str = "", **facts: object) -> None:
         super().__init__(headline)
         self.headline = headline
-        self.fix = fix
+        self.fix = fix or self.advice
         self.facts: Mapping[str, object] = {k: v for k, v in facts.items() if v not in (None, "")}
 
     def __str__(self) -> str:
@@ -190,6 +193,9 @@ class S3Error(TransferError):
     """
 
     code = "T110"
+    advice = (
+        "What the code means: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html"
+    )
     again: Literal["", "renewed", "region", "plain", "young"] = ""
 
     def __init__(
@@ -228,6 +234,7 @@ class ObjectChanged(S3Error):
     to be replaced; or there is none any more."""
 
     code = "T113"
+    advice = "Run it again when nobody else writes the object"
 
 
 class ObjectArchived(S3Error):
@@ -237,12 +244,14 @@ class ObjectArchived(S3Error):
     """
 
     code = "T115"
+    advice = "Restore it first (RestoreObject)"
 
 
 class ObjectExists(TransferError):
     """An object, or a file, is there already and was not to be replaced (``if_none_match``)."""
 
     code = "T114"
+    advice = "Nothing was replaced: choose another name, or let it be replaced"
 
 
 class ConnectionFailed(TransferError):
@@ -250,6 +259,14 @@ class ConnectionFailed(TransferError):
 
     code = "T120"
     retryable = True
+    advice = "Check the network, the proxy and the endpoint, then run it again"
+
+
+class AnswerTooSlow(ConnectionFailed):
+    """An answer that goes on and does not end within its minutes."""
+
+    code = "T126"
+    most_attempts = 1  # it took all the time there is
 
 
 class NotConnected(ConnectionFailed):
@@ -270,6 +287,7 @@ class ProtocolError(TransferError):
 
     code = "T121"
     retryable = True
+    advice = "Check the endpoint and the proxy: what answers there does not answer as S3 does"
 
 
 class BadListing(ProtocolError):
@@ -277,6 +295,7 @@ class BadListing(ProtocolError):
     with no way to the next. An empty listing in its place would be a lie."""
 
     code = "T125"
+    advice = "Check the endpoint: what answers there does not list as S3 does"
     # Who answers so does it again: the right answer must come soon, or the run must end.
     most_attempts = 4
 
@@ -285,6 +304,7 @@ class RedirectRefused(TransferError):
     """An answer that points at another host. Redirects are never followed."""
 
     code = "T122"
+    advice = "Check the endpoint URL and the region"
 
 
 class ChecksumMismatch(TransferError):
@@ -292,24 +312,28 @@ class ChecksumMismatch(TransferError):
 
     code = "T130"
     retryable = True
+    advice = "Run it again; where it comes back, look at this machine's memory, disk and network"
 
 
 class ClientEncrypted(TransferError):
     """A client encrypted the object before it came to S3: its bytes are not the file's."""
 
     code = "T133"
+    advice = "Read it by the client that encrypted it"
 
 
 class SourceChanged(TransferError):
     """A local file changed while it was read."""
 
     code = "T131"
+    advice = "Run it again when nobody writes the file"
 
 
 class UnsafeKey(TransferError):
     """A key whose file would lie outside the target folder."""
 
     code = "T132"
+    advice = "Copy this object alone, to a name of your choice"
 
 
 class LoadError(EngineError):

@@ -21,9 +21,12 @@ import anyio
 from engine.config import RetryPolicy
 from engine.errors import (
     AccessDenied,
+    ChecksumMismatch,
+    ConnectionFailed,
     CredentialsError,
     EngineError,
     ObjectChanged,
+    ProtocolError,
     RedirectRefused,
     S3Error,
 )
@@ -76,6 +79,8 @@ RETRY_CODES = frozenset(
         "XAmzContentSHA256Mismatch",
     }
 )
+# Errors that say what became of a request; the others were found without one.
+_OF_REQUESTS = (S3Error, ConnectionFailed, ProtocolError, RedirectRefused, ChecksumMismatch)
 _RETRY_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 # Seconds of obedience to Retry-After; a server that asks for more has to say so again.
 MAX_RETRY_AFTER = 60.0
@@ -170,6 +175,7 @@ class Retrier:
             result = await call()
         except Exception as error:
             if self._verdict(error) is Verdict.FAIL:
+                count_attempts(error, 1)
                 raise
             failed = error
         else:
@@ -189,20 +195,26 @@ class Retrier:
         import tenacity  # most runs fail never
 
         first = [failed]
-        async for attempt in tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(
-                lambda error: self._verdict(error) is not Verdict.FAIL
-            ),
-            stop=_Attempts(self._policy.max_attempts, self._budget),
-            wait=self._wait,
-            sleep=anyio.sleep,
-            before_sleep=lambda state: self._tell(operation, url, state),
-            reraise=True,
-        ):
-            with attempt:
-                if first:
-                    raise first.pop()
-                result = await call()
+        tries = 1
+        try:
+            async for attempt in tenacity.AsyncRetrying(
+                retry=tenacity.retry_if_exception(
+                    lambda error: self._verdict(error) is not Verdict.FAIL
+                ),
+                stop=_Attempts(self._policy.max_attempts, self._budget),
+                wait=self._wait,
+                sleep=anyio.sleep,
+                before_sleep=lambda state: self._tell(operation, url, state),
+                reraise=True,
+            ):
+                with attempt:
+                    if first:
+                        raise first.pop()
+                    tries += 1
+                    result = await call()
+        except Exception as error:
+            count_attempts(error, tries)
+            raise
         self._budget.succeeded()
         return result, attempt.retry_state.attempt_number
 
@@ -226,6 +238,12 @@ class Retrier:
 
     def __repr__(self) -> str:
         return f"<Retrier {self._budget!r}>"
+
+
+def count_attempts(error: BaseException, attempts: int) -> None:
+    """Have an error of a request say how often it was made."""
+    if isinstance(error, _OF_REQUESTS):
+        error.facts = {**error.facts, "attempts": attempts}
 
 
 class _Attempts:

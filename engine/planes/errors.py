@@ -20,7 +20,30 @@ from engine.errors import (
 from engine.planes.regions import WRONG_REGION
 from engine.types import S3Url
 
+_BUSY = "S3 had trouble of its own, and still had after the last try: run it again later"
 _FIXES = {
+    "403": "The credentials may not do this, or are not known here; an answer to HEAD says no more",
+    "404": "Check the name of the bucket and the key, and the endpoint",
+    "405": "This store does not know the request, or not for this object: is it a delete marker?",
+    "412": "Another object is there than the one that was named: look at it first",
+    "BadDigest": "The bytes changed on their way: run it again",
+    "EntityTooLarge": "The store takes no object or part of this size: name its limits by "
+    "--store-profile",
+    "EntityTooSmall": "The store wants larger parts: raise --part-size",
+    "InternalError": _BUSY,
+    "InvalidBucketName": "Check the bucket's name",
+    "InvalidPart": "A part is gone or is another one: run it again",
+    "InvalidRange": "The object is shorter than it was said to be: run it again",
+    "KeyTooLongError": "Keys have 1,024 bytes at most: use a shorter prefix",
+    "MethodNotAllowed": "The store does not know the request, or not for this object",
+    "NoSuchKey": "Check the key: list what is there with s3engine ls",
+    "NoSuchVersion": "Check the version id",
+    "PreconditionFailed": "Another object is there than the one that was named: look at it first",
+    "QuotaExceeded": "The account's or the bucket's space is used up",
+    "RequestTimeout": "The network is too slow or breaks off: run it again, with a lower "
+    "--max-concurrency",
+    "ServiceUnavailable": _BUSY,
+    "Unknown": "The answer does not say what is wrong; its request id may tell the store's owner",
     "AccessDenied": "The role lacks the permission for this request on this bucket or key, "
     "or the bucket has another owner than expected; some stores say this of an ended session too",
     "ConditionalRequestConflict": "Another writer was at work on the same key: send it again",
@@ -34,6 +57,7 @@ _FIXES = {
     "SignatureDoesNotMatch": "The secret key is wrong, or something on the way changed the request",
     "SlowDown": "S3 asks for fewer requests: lower --max-concurrency or spread the keys",
 }
+_TROUBLE = frozenset({"500", "502", "503", "504"})
 NO_CHECKSUM = (
     "If this store does not know checksum headers: --checksum none, TransferConfig(checksum="
     '"none"); what is moved is then not verified'
@@ -113,14 +137,14 @@ def advise_on_checksums(error: S3Error, sent: Iterable[str]) -> None:
     Args:
         sent: Names of the headers of the request, in lower case.
     """
-    if error.s3_code in _CHECKSUMS_REFUSED and not error.fix:
+    if error.s3_code in _CHECKSUMS_REFUSED and error.fix in ("", error.advice):
         if any(name.startswith(("x-amz-checksum-", "x-amz-sdk-checksum-")) for name in sent):
             error.fix = NO_CHECKSUM
 
 
 def _fix(code: str, region: str | None) -> str:
     if code not in WRONG_REGION:
-        return _FIXES.get(code, "")
+        return _FIXES.get(code, _BUSY if code in _TROUBLE else "")
     if code == "400":
         return ""  # to HEAD it may mean anything
     if region:

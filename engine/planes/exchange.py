@@ -23,7 +23,14 @@ from engine._wire.http11 import build_request
 from engine._wire.pool import MAX_CONNECTIONS, MAX_SMALL_BODY, ConnectionPool, Response
 from engine._wire.sigv4 import UNSIGNED_PAYLOAD, Signer, encode_query
 from engine.config import Endpoints
-from engine.errors import ConnectionFailed, EngineError, ObjectChanged, ProtocolError, S3Error
+from engine.errors import (
+    AnswerTooSlow,
+    ConnectionFailed,
+    EngineError,
+    ObjectChanged,
+    ProtocolError,
+    S3Error,
+)
 from engine.events import Emit, silent
 from engine.options import ObjectOptions
 from engine.planes.answers import date_of, refusal
@@ -39,6 +46,9 @@ from engine.types import Credentials, S3Url
 CHECKSUM_MODE = {"x-amz-checksum-mode": "ENABLED"}
 # Seconds for the whole body of a small answer: 8 MiB at 70 KB/s.
 SMALL_ANSWER = 120.0
+# Seconds for the document behind an error's head, which come together; the status alone says enough
+# to go on.
+ERROR_BODY = 3.0
 # Credentials that were asked for so long ago are as good as new ones: a set is given out only while
 # it is far from its end. Seconds.
 _STILL_READY = 0.05
@@ -59,6 +69,7 @@ class Call:
         body: Of a control verb; the bytes of objects are not kept in a call.
         kept: Sign by a template that is kept for the next request with the same headers.
         varying: Name and value of one more signed header, which differs from call to call.
+        request_id: S3's, of the last answer that was no refusal, for errors about it.
     """
 
     operation: str
@@ -72,6 +83,7 @@ class Call:
     kept: bool = False
     varying: tuple[str, str] = ("", "")
     credentials: Credentials | None = None
+    request_id: str = ""
     ready_at: float = _LONG_AGO
 
 
@@ -284,19 +296,31 @@ class Exchanges:
             connection.begin_send(memoryview(body), await self.signed_head(call))
             await connection.sent()
 
-        with naming(call):
+        with naming(call), self._patiently(patience):
             await self.ready(call)
             async with self.pool.request(
                 call.target.origin, call.method, send, repeatable=repeatable, patience=patience
             ) as response:
-                if response.head.status not in (200, 204, 206):
+                status, part = response.head.status, call.method == "HEAD" or "range" in call.plain
+                if status not in (200, 204) and not (status == 206 and part):
                     raise await self.refused(call, response)
-                self.worked(call)
+                self.worked(call, response.head.headers)
                 with self._within(patience or SMALL_ANSWER, call):
                     data = await response.read_small(limit + 1)
                 if len(data) > limit:
                     raise ProtocolError(f"an answer of over {limit} bytes")
                 return Answer(response.head.status, response.head.headers, data)
+
+    @contextmanager
+    def _patiently(self, patience: float | None) -> Iterator[None]:
+        """Who has waited so long for one answer does not wait for another one."""
+        began = self._clock.monotonic()
+        try:
+            yield
+        except ConnectionFailed as error:
+            if patience is None or self._clock.monotonic() - began < patience:
+                raise
+            raise AnswerTooSlow(error.headline) from None
 
     @contextmanager
     def _within(self, seconds: float, call: Call) -> Iterator[None]:
@@ -305,10 +329,11 @@ class Exchanges:
             with anyio.fail_after(seconds):
                 yield
         except TimeoutError:
-            raise ConnectionFailed(f"no whole answer within {seconds:g} s") from None
+            raise AnswerTooSlow(f"no whole answer within {seconds:g} s") from None
 
-    def worked(self, call: Call) -> None:
+    def worked(self, call: Call, headers: Mapping[str, str]) -> None:
         """Tell the lease that S3 took a request signed with this set."""
+        call.request_id = headers.get("x-amz-request-id", "")
         self.expectations.heard(call.url.bucket, 200)
         if call.credentials is not None:
             self.lease.report_worked(call.credentials)
@@ -316,10 +341,12 @@ class Exchanges:
     async def refused(self, call: Call, response: Response) -> EngineError:
         """The error for an answer that is not the success that was asked for."""
         self.expectations.heard(call.url.bucket, response.head.status)
-        try:
-            body = await response.read_small()
-        except (ProtocolError, ConnectionFailed):
-            body = b""  # a reset behind the head: the status has to do
+        body = b""
+        with anyio.move_on_after(ERROR_BODY):
+            try:
+                body = await response.read_small()
+            except (ProtocolError, ConnectionFailed):
+                pass  # a reset behind the head: the status has to do
         error = refusal(call.operation, call.url, response.head, body, self._clock.now())
         if isinstance(error, S3Error):
             if error.s3_code == "RequestTimeout":
@@ -376,11 +403,17 @@ def naming(call: Call) -> Iterator[None]:
 
 
 def raise_named(call: Call, error: ConnectionFailed | ProtocolError) -> NoReturn:
-    """Raise ``error``, or one like it that says which object it hit."""
-    if str(call.url) in error.headline:
-        raise error
-    headline = f"{call.operation} of {call.url}: {error.headline}"
-    raise type(error)(headline, fix=error.fix, **error.facts) from error
+    """Raise ``error``, or one like it that says which object it hit, and in which answer."""
+    facts = dict(error.facts)
+    if call.request_id:
+        facts.setdefault("request_id", call.request_id)
+    headline = error.headline
+    if str(call.url) in headline:
+        if len(facts) == len(error.facts):
+            raise error
+    else:
+        headline = f"{call.operation} of {call.url}: {headline}"
+    raise type(error)(headline, fix=error.fix, **facts) from error
 
 
 def version_query(options: ObjectOptions) -> str:

@@ -22,7 +22,6 @@ from engine.types import S3Url
 # An access point answers by its own name or by its bucket's.
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/access-points-naming.html
 _ALIASES = ("-s3alias", "--ol-s3", "-s3files")
-_FIX = "Check the endpoint: what answers there does not list as S3 does"
 
 
 def is_truncated(what: str, values: Mapping[str, str]) -> bool:
@@ -33,7 +32,7 @@ def is_truncated(what: str, values: Mapping[str, str]) -> bool:
     """
     said = values.get("IsTruncated", "").strip()
     if said not in ("true", "false"):
-        raise BadListing(f"{what} does not say whether it is whole", fix=_FIX)
+        raise BadListing(f"{what} does not say whether it is whole")
     return said == "true"
 
 
@@ -46,7 +45,7 @@ def check_bucket(prefix: S3Url, said: str | None) -> None:
     if said and (said == prefix.bucket or prefix.bucket.endswith(_ALIASES)):
         return
     of = f"one of {said[:80]!r}" if said else "one of no bucket"
-    raise BadListing(f"asked for a listing of {prefix}, got {of}", fix=_FIX)
+    raise BadListing(f"asked for a listing of {prefix}, got {of}")
 
 
 def check_count(prefix: S3Url, said: str | None, found: int) -> None:
@@ -57,7 +56,7 @@ def check_count(prefix: S3Url, said: str | None, found: int) -> None:
     """
     if said is not None and said.strip() != str(found):
         raise BadListing(
-            f"a page of the listing of {prefix} says {said[:20]!r} keys and has {found}", fix=_FIX
+            f"a page of the listing of {prefix} says {said[:20]!r} keys and has {found}"
         )
 
 
@@ -72,7 +71,7 @@ def plain_keys(prefix: S3Url, keys: Sequence[str]) -> Sequence[str]:
             unquote_plus(key, errors="strict") if "%" in key or "+" in key else key for key in keys
         ]
     except UnicodeDecodeError:
-        raise BadListing(f"the listing of {prefix} has a key that is not UTF-8", fix=_FIX) from None
+        raise BadListing(f"the listing of {prefix} has a key that is not UTF-8") from None
 
 
 def check_keys(prefix: S3Url, keys: Sequence[str]) -> None:
@@ -87,13 +86,13 @@ def check_keys(prefix: S3Url, keys: Sequence[str]) -> None:
     if ordered and not all(map(lt, keys, keys[1:])):
         at = next(n for n in range(1, len(keys)) if keys[n - 1] >= keys[n])
         how = "twice" if keys[at - 1] == keys[at] else "out of order"
-        raise BadListing(f"the listing of {prefix} has {keys[at][:200]!r} {how}", fix=_FIX)
+        raise BadListing(f"the listing of {prefix} has {keys[at][:200]!r} {how}")
     if not ordered and len(set(keys)) < len(keys):
-        raise BadListing(f"the listing of {prefix} has a key twice", fix=_FIX)
+        raise BadListing(f"the listing of {prefix} has a key twice")
     # What is between two keys with a prefix has it too.
     for key in (keys[0], keys[-1]) if ordered else keys:
         if not key or not key.startswith(prefix.key):
-            raise BadListing(f"asked for the keys of {prefix}, got {key[:200]!r}", fix=_FIX)
+            raise BadListing(f"asked for the keys of {prefix}, got {key[:200]!r}")
 
 
 def next_token(prefix: S3Url, values: Mapping[str, str]) -> str | None:
@@ -106,7 +105,7 @@ def next_token(prefix: S3Url, values: Mapping[str, str]) -> str | None:
         return None
     following = values.get("NextContinuationToken")
     if not following:
-        raise BadListing(f"the listing of {prefix} does not say how to go on", fix=_FIX)
+        raise BadListing(f"the listing of {prefix} does not say how to go on")
     return following
 
 
@@ -121,11 +120,11 @@ def next_part(what: str, values: Mapping[str, str], numbers: Sequence[int], mark
         BadListing: Parts twice or out of order, or a listing that does not go on.
     """
     if not all(map(lt, (marker, *numbers), numbers)):
-        raise BadListing(f"{what} has a part twice, or out of order", fix=_FIX)
+        raise BadListing(f"{what} has a part twice, or out of order")
     if not is_truncated(what, values):
         return 0
     said = values.get("NextPartNumberMarker", "").strip()
     following = int(said) if said.isascii() and said.isdigit() and len(said) < 10 else 0
     if following < max((marker + 1, *numbers)):
-        raise BadListing(f"{what} does not go on", fix=_FIX)
+        raise BadListing(f"{what} does not go on")
     return following

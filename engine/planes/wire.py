@@ -209,7 +209,7 @@ class WirePlane(DataPlane):
                 headers = response.head.headers
                 if response.head.status not in (200, 206):
                     raise await self.exchanges.refused(call, response)
-                self.exchanges.worked(call)
+                self.exchanges.worked(call, response.head.headers)
                 length, total = check_span(url, response.head.status, headers, range)
                 check_etag(url, etag, headers)
                 info = object_info(url, headers, total)
@@ -353,13 +353,13 @@ class WirePlane(DataPlane):
         try:
             if response.head.status != 200:
                 raise await self.exchanges.refused(call, response)
-            self.exchanges.worked(call)
+            self.exchanges.worked(call, response.head.headers)
             if not response.connection.complete:
                 await response.read_small()
         finally:
             self._pool.release(response)
         headers = response.head.headers
-        etag_of(call.url, headers)
+        etag_of(call.url, headers)  # here, where an error gets the answer's name
         echoed = algorithm is not None and check_echo(
             f"{call.operation} of {call.url}", headers, algorithm, checksum
         )
@@ -402,9 +402,10 @@ class WirePlane(DataPlane):
     ) -> int:
         """Move the body into the sink; returns its CRC (0 without an algorithm)."""
         if sink.memory is not None:
-            return await self._fill_memory(
-                response.connection, sink.memory[offset : offset + length], algorithm
-            )
+            view = sink.memory[offset : offset + length]
+            if len(view) < length:
+                raise ProtocolError(f"{length} bytes, where {len(view)} were expected")
+            return await self._fill_memory(response.connection, view, algorithm)
         connection = response.connection
         if length > self._pieces.size and sink.descriptor is not None and connection.lends_socket:
             return await connection.receive_file(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import repeat
 from typing import final
@@ -164,14 +165,13 @@ class WireControlPlane(ControlPlane):
         call = self._exchanges.call("list objects", bucket, "GET", encode_query(query))
         call.signed = options.for_bucket()
         answer = await self._exchanges.small(call, limit=MAX_LISTING)
-        try:
+        with naming(call), _of_its_kind("ListBucketResult"):
             listing = read_listing(answer.body)
-        except ProtocolError as error:
-            raise BadListing(f"the listing of {prefix} cannot be read: {error.headline}") from None
         if listing.root == "Error":
             await self._read_late(call, answer, "ListBucketResult")
-        check_root(call, listing.root, "ListBucketResult")
-        return _page(prefix, listing), next_token(prefix, listing.values)
+        with naming(call), _of_its_kind("ListBucketResult"):
+            check_root(call, listing.root, "ListBucketResult")
+            return _page(prefix, listing), next_token(prefix, listing.values)
 
     async def create_multipart_upload(
         self, url: S3Url, algorithm: ChecksumAlgorithm | None, *, options: ObjectOptions = PLAIN
@@ -236,7 +236,7 @@ class WireControlPlane(ControlPlane):
         query = encode_query([("uploadId", upload_id)])
         call = self._exchanges.call("abort multipart upload", url, "DELETE", query)
         call.signed = options.for_bucket()
-        await self._exchanges.small(call)
+        _check_gone(call, await self._exchanges.small(call))
 
     async def list_parts(
         self, url: S3Url, upload_id: UploadId, *, options: ObjectOptions = PLAIN
@@ -255,7 +255,7 @@ class WireControlPlane(ControlPlane):
                     return None
                 raise
             document = await self._read_late(call, answer, "ListPartsResult", "Part")
-            with naming(call):
+            with naming(call), _of_its_kind("ListPartsResult"):
                 page = [*map(listed_part, document.rows)]
             numbers = [part.number for part in page]
             parts += page
@@ -329,7 +329,7 @@ class WireControlPlane(ControlPlane):
             if not is_writable(url.key):
                 call = self._exchanges.call("delete object", url, "DELETE")
                 call.signed = options.for_bucket()
-                await self._exchanges.small(call)
+                _check_gone(call, await self._exchanges.small(call))
         rest = [url for url in urls if is_writable(url.key)]
         for start in range(0, len(rest), MAX_DELETE):
             await self._delete_page(rest[start : start + MAX_DELETE], options)
@@ -359,7 +359,7 @@ class WireControlPlane(ControlPlane):
 
     async def _read_late(self, call: Call, answer: Answer, root: str, row: str = "") -> Document:
         """The document of an answer, which may be an error behind a 200."""
-        with naming(call):
+        with naming(call), _of_its_kind(root):
             document = read_document(answer.body.lstrip(), row)
             if document.root != "Error":
                 check_root(call, document.root, root)
@@ -384,14 +384,35 @@ class WireControlPlane(ControlPlane):
         return f"<WireControlPlane {self._exchanges!r}>"
 
 
+@contextmanager
+def _of_its_kind(root: str) -> Iterator[None]:
+    """What is wrong with a page is wrong with a listing."""
+    try:
+        yield
+    except ProtocolError as error:
+        if isinstance(error, BadListing) or not root.startswith("List"):
+            raise
+        raise BadListing(error.headline) from None
+
+
+def _check_gone(call: Call, answer: Answer) -> None:
+    """Whether an answer says that something is gone: S3 says 204, and some stores 200 and nothing.
+
+    Raises:
+        ProtocolError: It says something else.
+    """
+    if answer.body.strip():
+        with naming(call):
+            raise ProtocolError("an answer with a document, where S3 says nothing")
+
+
 def check_root(call: Call, found: str, root: str) -> None:
     """Raises ProtocolError for an answer to another question.
 
     Some stores name the root by the operation (ListPartsResponse): its fields decide.
     """
     if found not in (root, root.replace("Result", "Response")):
-        kind = BadListing if root.startswith("List") else ProtocolError
-        raise kind(
+        raise ProtocolError(
             f"{call.operation} of {call.url} was answered with <{found[:60]}>",
             fix="Check the endpoint",
         )

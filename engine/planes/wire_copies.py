@@ -86,6 +86,7 @@ class WireCopies:
             document = read_document(answer.body, "Tag", below="TagSet")
             tags = {row.get("Key", ""): row.get("Value", "") for row in document.rows}
             if document.root != "TagSet":
+                await self._read_late(call, answer, "Tagging")
                 raise ProtocolError("an answer without tags")
             if "" in tags or len(tags) < len(document.rows):
                 raise ProtocolError("a tag twice, or one without a name")

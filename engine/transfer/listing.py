@@ -13,7 +13,6 @@ from engine.types import ObjectInfo, OpenUpload, S3Url
 # Pages without a key, one after the other, each with another token: a store that steps over many
 # deleted versions may send some, and one that never ends looks the same.
 MAX_EMPTY_PAGES = 10_000
-_FIX = "Check the endpoint: what answers there does not list as S3 does"
 
 
 async def list_objects(prefix: S3Url, context: TransferContext) -> AsyncIterator[ObjectInfo]:
@@ -49,13 +48,13 @@ async def list_pages(
         if page:
             # Tokens may be new each time and the keys the same.
             if ordered and page[0].url.key <= last:
-                raise BadListing(f"the listing of {prefix} goes back to earlier keys", fix=_FIX)
+                raise BadListing(f"the listing of {prefix} goes back to earlier keys")
             last = page[-1].url.key
             yield page
         if following is None:
             return
         if following in (token, seen) or empty > MAX_EMPTY_PAGES:
-            raise BadListing(f"the listing of {prefix} does not go on", fix=_FIX)
+            raise BadListing(f"the listing of {prefix} does not go on")
         pages += 1
         if pages == look_again:
             seen, pages, look_again = following, 0, 2 * look_again
@@ -81,7 +80,5 @@ async def list_uploads(prefix: S3Url, context: TransferContext) -> AsyncGenerato
             return
         # S3 lists by key: a page that goes back is the beginning of a circle.
         if after is not None and following[0].encode() < after[0].encode():
-            raise BadListing(
-                f"the listing of the open uploads of {prefix} does not go on", fix=_FIX
-            )
+            raise BadListing(f"the listing of the open uploads of {prefix} does not go on")
         after = following
