@@ -82,7 +82,7 @@ class Lines:
         try:
             line = decoder.decode(raw)
             return _entry_of(line)
-        except (msgspec.MsgspecError, UsageError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError, UsageError) as error:
             raise UsageError(f"{self._path} line {number} is not an entry: {error}") from None
 
 

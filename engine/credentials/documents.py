@@ -74,7 +74,7 @@ def read_keys(body: bytes, what: str) -> KeyDocument:
     """Raises CredentialsError where ``body`` is not a JSON object of texts."""
     try:
         return msgspec.json.decode(body, type=KeyDocument)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         # Without the decoder's words: they may quote what was sent.
         raise CredentialsError(f"{what} gave no JSON document of keys") from None
 

@@ -175,7 +175,7 @@ class RoleSpec:
             )
         try:
             json.loads(self.policy)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"the session policy is not JSON: {error}") from None
 
     def _check_tags(self) -> None:

@@ -82,6 +82,7 @@ KEYS_AS_JSON = (
     b'{"Code":"Success","LastUpdated":"2026-01-02T03:04:05Z","Type":"AWS-HMAC","AccessKeyId":"A",'
     b'"SecretAccessKey":"s","Token":"t","Expiration":"2026-01-02T09:04:05+0000"}',
     b'{"code":"NotReady","message":"later"}',
+    b'{"Version":1,"Other":' + b"[" * 2_000,
 )
 _DATE = b"Date: Tue, 24 Nov 2026 12:00:00 GMT\r\nx-amz-request-id: 4442587FB7D0A2F9\r\n"
 HEADS = (

@@ -230,7 +230,7 @@ def _read(descriptor: int) -> Heartbeat | None:
     try:
         data = os.pread(descriptor, _MAX_HEARTBEAT, 0)
         beat = msgspec.json.decode(data, type=Heartbeat)
-    except (OSError, msgspec.MsgspecError, ValueError):
+    except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
         return None  # just made, or half written
     return beat if beat.at.tzinfo is not None else None
 

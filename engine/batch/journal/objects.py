@@ -189,7 +189,7 @@ def _value(store: Store, text: object, kind: type[T]) -> T:
         raise damaged(store.path, f"no {kind.__name__}")
     try:
         return msgspec.json.decode(text, type=kind)
-    except (msgspec.MsgspecError, JournalError, ValueError) as error:
+    except (msgspec.MsgspecError, JournalError, ValueError, RecursionError) as error:
         raise damaged(store.path, str(error)) from None
 
 

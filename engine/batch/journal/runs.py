@@ -182,7 +182,7 @@ def read_run(store: Store, *, count: bool = True) -> Run:
             ((objects, size),) = store.read("SELECT count(*), total(size) FROM done")
             fields |= {"objects": objects, "bytes": int(size)}
         return msgspec.convert(fields, Run)
-    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError) as error:
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise damaged(store.path, str(error)) from None
 
 

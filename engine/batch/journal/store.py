@@ -405,5 +405,5 @@ def _named(path: Path) -> Iterator[None]:
         if code:
             raise cannot_keep(path, str(error)) from None
         raise damaged(path, str(error)) from None  # text that is no UTF-8, and the like
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise damaged(path, str(error)) from None

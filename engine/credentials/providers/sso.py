@@ -174,7 +174,7 @@ class _Token:
         try:
             document = json.loads(data)
             access_token, end = document["accessToken"], parse_time(document["expiresAt"])
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
         if not isinstance(access_token, str) or not access_token or end is None:
             return None
