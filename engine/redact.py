@@ -21,8 +21,9 @@ def _patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
     # they may stand at the end of a longer name (aws_secret_access_key). Without = or : only a
     # quoted text is a value.
     named = re.compile(
-        r"(password|pwd|credentials|access_?key_?id|secret_?access_?key|token|external[_-]?id"
-        r"|master_symmetric_key)"
+        r"(password|passwd|pwd|credentials|access_?key_?id|secret_?access_?key|secret_?key"
+        r"|client_?secret|customer_?key|assertion|token|token_?code|mfa_?code|device_?code"
+        r"|code_?verifier|external[_-]?id|master_symmetric_key)"
         r"(?!\\?[\"']?\s*[:=]\s*\\?\"(?:\.\.\.|REPLACE-))"  # a placeholder in an example
         rf"(?:(\\?[\"']?\s*=\s*)(?:(?:{_QUOTED})?[^\s;&]*)"
         rf"|(\\?[\"']?\s*:\s*)(?:{_QUOTED}|[^\s;&]+)"
@@ -34,6 +35,8 @@ def _patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
         rf"([\"']\s*[:,]\s*|\s*:\s*)(?:{_QUOTED}|[^\r\n]*)",
         re.IGNORECASE,
     )
+    # The user and password of a proxy, an endpoint or a database.
+    userinfo = re.compile(r"""(://)[^/\s:@"'<>]*:[^/\s"'<>]*@""")
     key_id = re.compile(r"\b(A[KS]IA)[A-Z0-9]{10,}([A-Z0-9]{2})\b")
     signed = re.compile(r"(?i)((?:Signature|Security-Token|Credential)=)[^&\s\"',]+")
     xml = re.compile(
@@ -43,6 +46,7 @@ def _patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
         (xml, r"<\1>***</\1>"),
         (header, r"\1\2***"),
         (signed, r"\1***"),
+        (userinfo, r"\1***@"),
         (named, r"\1\2\3\4***"),
         (key_id, r"\1***\2"),
     )

@@ -24,6 +24,10 @@ class _Redacting(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         text = _SIGNATURE.sub("***", redact(record.getMessage()))
         record.msg, record.args = text, ()
+        if record.exc_info:
+            # As a text, which is what handlers make of it; an error may quote what was sent.
+            record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+            record.exc_info = None
         return True
 
 

@@ -16,7 +16,7 @@ from difflib import get_close_matches
 import click
 
 from engine.cli.kept_run import Invocation
-from engine.cli.output import print_error
+from engine.cli.output import mask_tracebacks, print_error, show_traceback
 from engine.cli.session import Stopped, stopped
 from engine.errors import EngineError
 from engine.version import VERSION
@@ -90,6 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
     """The entry point. Ends the process with the exit code of the error, if any."""
     given = sys.argv[1:] if arguments is None else arguments
     invocation = Invocation(given)
+    mask_tracebacks()
     try:
         status = app.main(args=given, prog_name="s3engine", standalone_mode=False, obj=invocation)
     except click.exceptions.Exit as stop:
@@ -109,16 +110,30 @@ def main(arguments: list[str] | None = None) -> None:
         print_error(EngineError(f"cannot write or read: {error.strerror or error}"))
         status = 1
     except Exception as error:
-        if os.environ.get("S3ENGINE_DEBUG"):
-            raise
-        print_error(_unexpected(error))
-        status = 1
+        found = _unexpected(error)
+        print_error(found)
+        status = found.exit_code
     sys.exit(status if isinstance(status, int) else 0)
 
 
 def _unexpected(error: Exception) -> EngineError:
-    """A mistake of ours, in the words of an error instead of a traceback."""
+    """A mistake of ours, in the words of an error; S3ENGINE_DEBUG shows where, too."""
+    if isinstance(error, ExceptionGroup):
+        leaves = _leaves(error)
+        ours = [leaf for leaf in leaves if isinstance(leaf, EngineError)]
+        if ours:
+            return ours[0]
+        error = leaves[0]
+    if os.environ.get("S3ENGINE_DEBUG"):
+        show_traceback(error)
     return EngineError(
         f"unexpected {type(error).__name__}: {error}",
         fix="This is a bug of s3engine; S3ENGINE_DEBUG=1 shows where it happened",
     )
+
+
+def _leaves(group: ExceptionGroup[Exception]) -> list[Exception]:
+    found: list[Exception] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, ExceptionGroup) else [error]
+    return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -62,6 +63,29 @@ def print_error(error: EngineError) -> None:
         click.echo(redact(f"  note:        {note}"), err=True)
     if error.fix:
         click.echo(redact(f"  fix:         {error.fix}"), err=True)
+
+
+def show_traceback(error: BaseException) -> None:
+    """Where it happened, masked: an error of a library may quote what was sent."""
+    import traceback  # hardly any run has one
+
+    click.echo(redact("".join(traceback.format_exception(error))), err=True)
+
+
+def mask_tracebacks() -> None:
+    """Have what Python itself prints of errors that nobody catches go through the mask. Hooks of
+    others stay."""
+
+    def show(what: threading.ExceptHookArgs | sys.UnraisableHookArgs) -> None:
+        if what.exc_value is not None:
+            show_traceback(what.exc_value)
+
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = lambda kind, error, trace: show_traceback(error)
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = show
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = show
 
 
 def size_text(size: float) -> str:

@@ -145,7 +145,7 @@ def test_listing_and_deleting_say_what_they_found(cli: Cli) -> None:
 def test_a_mistake_of_ours_is_no_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It has the form of every error; S3ENGINE_DEBUG gives the traceback back."""
+    """It has the form of every error; S3ENGINE_DEBUG shows the traceback as well, masked."""
 
     def broken(**_: object) -> None:
         raise RuntimeError("lost in password='Canary-1'")
@@ -159,8 +159,30 @@ def test_a_mistake_of_ours_is_no_traceback(
     assert err.startswith("error[E000]: unexpected RuntimeError: lost in password=***")
     assert "S3ENGINE_DEBUG=1" in err and "Canary" not in err
     monkeypatch.setenv("S3ENGINE_DEBUG", "1")
-    with pytest.raises(RuntimeError):
+    with pytest.raises(SystemExit):
         app.main(["ls"])
+    err = capsys.readouterr().err
+    assert "Traceback" in err and "in broken" in err and "Canary" not in err
+
+
+def test_an_error_in_a_group_is_printed_as_itself(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = CommitUnknown("what happened", fix="what to do")
+    error.add_note("parts stay; token='Canary-1'")
+    group = ExceptionGroup("outer", [ExceptionGroup("inner", [error])])
+    for raised, code in ((group, 4), (ExceptionGroup("g", [KeyError("secret_key='Canary-2'")]), 1)):
+
+        def fails(raised: Exception = raised, **_: object) -> None:
+            raise raised
+
+        monkeypatch.setattr(app.app, "main", fails)
+        with pytest.raises(SystemExit) as stop:
+            app.main([])
+        assert stop.value.code == code
+        err = capsys.readouterr().err
+        assert "Canary" not in err and "Traceback" not in err
+        assert "group" not in err and "sub-exception" not in err
 
 
 _KINDS = [kind for kind in EngineError.__subclasses__() if kind.__module__ == "engine.errors"]

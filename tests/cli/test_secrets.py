@@ -163,6 +163,11 @@ _URLS: tuple[Callable[[str], str], ...] = (
     lambda s: f"https://b/k?X-Amz-Credential={quote(s, safe='')}",
     lambda s: f"https://b/k?AWSAccessKeyId=AK&Signature={quote(s, safe='')}&Expires=1",
     lambda s: f"Action=AssumeRole&ExternalId={quote_plus(s)}&Version=2011-06-15",
+    lambda s: f"Action=AssumeRoleWithSAML&SAMLAssertion={quote_plus(s)}&Version=2011-06-15",
+    lambda s: f"SerialNumber=arn&TokenCode={quote_plus(s)}&Version=2011-06-15",
+    lambda s: f"through http://user:{quote(s, safe='')}@proxy.example:3128/",
+    lambda s: f"postgresql://{quote(s, safe='')}:{quote(s, safe='')}@host/dev",
+    lambda s: f"grant_type=x&code_verifier={quote_plus(s)}&client_secret={quote_plus(s)}",
 )
 _LINES: tuple[Callable[[str], str], ...] = (
     lambda s: f"Host: h\r\nAuthorization: AWS4-HMAC-SHA256 Credential=A, Signature={s}\r\nDate: d",
@@ -172,6 +177,9 @@ _LINES: tuple[Callable[[str], str], ...] = (
     lambda s: f"headers {[(b'authorization', s.encode()), (b'host', b'h')]!r}",
     lambda s: json.dumps({"AccessKeyId": "AK", "SecretAccessKey": s, "Token": s}),
     lambda s: f"{ ({'secret_access_key': s, 'password': s})!r}",
+    lambda s: f"params { ({'SSECustomerKey': s, 'CopySourceSSECustomerKey': s.encode()})!r}",
+    lambda s: json.dumps({"clientSecret": s, "deviceCode": s, "refreshToken": s}),
+    lambda s: f"Signer(access_key='AK', secret_key={s!r})",
     lambda s: f"<Credentials><SessionToken>{escape(s)}</SessionToken></Credentials>",
     lambda s: f"<Error><Code>ExpiredToken</Code><Token-0>{escape(s)}</Token-0></Error>",
 )
@@ -227,6 +235,8 @@ def test_no_secret_survives_in_variables(secret: str, form: Callable[[str], str]
         "not allowed to assume arn:aws:iam::111122223333:role/x (external id: C***2)",
         "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the clock of this machine",
         "the credentials that assume 'x' have expired",
+        "the customer key of s3://bucket/a:b@c/d has 31 bytes, 32 are wanted",
+        "https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html",
     ],
 )
 def test_what_holds_no_secret_is_left_alone(text: str) -> None:
