@@ -28,6 +28,11 @@ def check_no_secret(cli: Cli, runs: list[Finished], *more: str) -> None:
         assert done.err or done.out
         assert leaks(done.text, [*secrets, EXTERNAL_ID, *more]) == [], done.text
         assert "Traceback" not in done.text
+    # Journals, reports, whatever else a run leaves: no test puts a secret into a file.
+    for path in cli.home.rglob("*"):
+        if path.is_file():
+            text = path.read_bytes().decode("latin-1")
+            assert leaks(text, [*secrets, EXTERNAL_ID, *more]) == [], path
 
 
 def _partner(cli: Cli, name: str = "partner", **settings: object) -> tuple[str, ...]:
