@@ -68,7 +68,9 @@ async def partial_file(
     """
     try:
         partial = taken
-        if partial is None:
+        if partial is not None:
+            await door.run(names.tidy, target.parent)
+        else:
             partial = await door.run(_open_partial, target, size, names, name, discard=_discard)
     except OSError as error:
         raise local_error(target, error) from None
@@ -185,6 +187,7 @@ def _cut(text: str) -> str:
 
 def _open_partial(target: Path, size: int, names: Temporaries, name: str) -> PartialFile:
     mode = check_target(target)
+    names.tidy(target.parent)
     temporary = target.parent / (name or names.new(target.parent))
     try:
         descriptor = disk.open(temporary, CREATE, 0o666)

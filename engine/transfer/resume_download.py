@@ -149,9 +149,12 @@ async def _reopened(
         crc = kept.get((part.offset, part.offset + part.length))
         if crc is None:
             return None
-        found = await context.door.run(
-            sum_span, partial.descriptor, algorithm, part.offset, part.length
-        )
+        try:
+            found = await context.door.run(
+                sum_span, partial.descriptor, algorithm, part.offset, part.length
+            )
+        except OSError:
+            return None  # what the disk does not give back is fetched again
         return found if found == crc else None
 
     async def look_at(part: Part) -> tuple[int | None]:

@@ -37,15 +37,19 @@ class Temporaries:
     def __init__(self, run_id: str = "", session: str = "", *, resumed: bool = False) -> None:
         self._run = f"{PREFIX}{run_id}-" if run_id else PREFIX
         self._own = f"{self._run}{session}-" if run_id else PREFIX
-        self._sweeps = resumed and bool(run_id)
+        self.resumed = resumed and bool(run_id)
         self._swept: set[str] = set()
 
     def new(self, folder: str | os.PathLike[str]) -> str:
         """A name for a file that no journal names. In a thread: the first of a folder may have to
         tidy it up."""
-        if self._sweeps:
-            self._sweep(os.fspath(folder))
+        self.tidy(folder)
         return f"{self._own}{secrets.token_hex(8)}{SUFFIX}"
+
+    def tidy(self, folder: str | os.PathLike[str]) -> None:
+        """In a thread: remove what dead processes of a resumed run left in a folder; once."""
+        if self.resumed:
+            self._sweep(os.fspath(folder))
 
     def new_kept(self) -> str:
         """A name for a file that the journal names."""
