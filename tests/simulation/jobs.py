@@ -273,14 +273,15 @@ class Copy(Writing):
         self.source = f"have/{name}"
         self.contents.append(scene.some_bytes())
         scene.seed(self.source, self.contents[0])
-        self.through = scene.random.random() < 0.5
+        self.through = scene.random.random() < 0.4
 
     def check(self, outcome: Outcome | None) -> Iterable[str]:
         if not (self.through and self.scene.bits_flipped(self.source)):
             yield from super().check(outcome)
 
     def disturb(self) -> None:
-        self.contents.append(self.scene.some_bytes())
+        same = self.scene.random.random() < 0.7
+        self.contents.append(self.scene.some_bytes(len(self.contents[0]) if same else None))
         self.scene.seed(self.source, self.contents[-1])
 
     async def run(self, engine: Engine) -> Any:

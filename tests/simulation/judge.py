@@ -57,6 +57,9 @@ class Judge:
     Args:
         journalled: Names of the jobs that keep a journal.
         repeatable: Whether the same command may be given again and succeed.
+
+    Attributes:
+        excused: Temporary files that may stay.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Judge:
         self._repeatable = repeatable
         self._told: set[str] = set()
         self._nameless: list[str] = []
+        self.excused: set[Path] = set()
 
     def of(self, process: Process) -> Iterator[str]:
         """What is wrong after a process."""
@@ -125,7 +129,7 @@ class Judge:
     def _left_files(self, process: Process) -> Iterator[str]:
         kept = {one.temporary for one in process.events if isinstance(one, DownloadKept)}
         for path in self._root.rglob(".s3engine-*"):
-            if str(path) in kept and not process.last:
+            if path in self.excused or (str(path) in kept and not process.last):
                 continue
             if process.deaths and not (process.last and self._is_journalled(path)):
                 continue

@@ -154,6 +154,43 @@ MUTANTS = (
         "        while done < len(view):",
         "        if done < len(view):",
     ),
+    # Journals.
+    Mutant(
+        "an upload gets parts before a journal names it",
+        "transfer/multipart.py",
+        "journal.upload_begun(msgspec.structs.replace(record, upload_id=made[0]))\n",
+        "journal.upload_begun(record)\n",
+    ),
+    Mutant(
+        "an upload of another source is gone on with",
+        "transfer/resume_upload.py",
+        '        return "the source is another one by now"',
+        '        return ""',
+    ),
+    Mutant(
+        "an upload without an id is left where it is",
+        "transfer/resume_upload.py",
+        "            if parts == []:\n",
+        "            if False:\n",
+    ),
+    Mutant(
+        "a range that is on the disk is taken without a look at it",
+        "transfer/resume_download.py",
+        "        return found if found == crc else None",
+        "        return crc",
+    ),
+    Mutant(
+        "ranges of an object that is another one by now are kept",
+        "transfer/resume_download.py",
+        '        return "the object is another one by now"',
+        '        return ""',
+    ),
+    Mutant(
+        "what dead processes left in a folder stays there",
+        "transfer/temporaries.py",
+        "        if self.resumed:\n",
+        "        if False:\n",
+    ),
     # Leases.
     Mutant(
         "an expired session is an error of the request",

@@ -122,7 +122,8 @@ class FaultPlan:
 
     @classmethod
     def drawn(cls, random: Random, *, bytes_may_flip: bool) -> FaultPlan:
-        """A calm plan, a wild one, or one of a few kinds that happen often."""
+        """A calm plan, a wild one, one of a few kinds that happen often, one bit that flips, or one
+        verb that always fails."""
         rate = random.choice((0.0, 0.02, 0.05, 0.1, 0.2, 0.35))
         most, always = 1_000_000, None
         kinds = [fault for fault in Fault if fault is not Fault.NONE]
@@ -131,7 +132,9 @@ class FaultPlan:
             kinds = random.sample(kinds, random.randint(1, 4))
         if pick < 0.4:
             rate, most = 0.2, random.randint(1, 3)
-        elif pick > 0.97:
+        elif pick > 0.9 and bytes_may_flip:
+            rate, most, kinds = 0.3, 1, list(OF_BYTES)
+        elif pick > 0.87:
             always = random.choice(VERBS[:8]), random.choice(_FOR_EVER)
         weights: dict[Fault, float] = {
             kind: 0.3 if kind in FINAL else random.choice((0.3, 1.0, 3.0)) for kind in kinds

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from random import Random
 from typing import Any, TypeVar, final
 
@@ -25,6 +25,8 @@ from engine.testing.clock import VirtualLoop
 
 T = TypeVar("T")
 
+# Blocks that one task may be in, each of which waits on its way out.
+_MAX_CLOSES = 50
 # Seconds that a call "in a thread" waits to begin, and takes; of most, and of one in so many.
 _CALL_SECONDS, _SLOW_CALL_SECONDS, _SLOW_EVERY = 0.001, 0.2, 40
 
@@ -183,8 +185,7 @@ class SimulatedLoop(VirtualLoop):
             while waiting := asyncio.all_tasks(self) - closed:
                 for task in waiting:
                     task._log_destroy_pending = False  # type: ignore[attr-defined]
-                    with suppress(BaseException):
-                        task.get_coro().close()
+                    _close(task)
                 closed |= waiting
             # What anyio keeps of tasks whose scopes have not ended leads back to them.
             for task in [one for one in _task_states if one.get_loop() is self]:
@@ -200,6 +201,19 @@ class SimulatedLoop(VirtualLoop):
     def _asyncgen_finalizer_hook(self, generator: Any) -> None:
         if not self.dead:
             super()._asyncgen_finalizer_hook(generator)  # type: ignore[misc]
+
+
+def _close(task: asyncio.Task[Any]) -> None:
+    """A block that waits on its way out has to be told again."""
+    for _ in range(_MAX_CLOSES):
+        try:
+            task.get_coro().close()
+        except RuntimeError as error:
+            if "ignored GeneratorExit" in str(error):
+                continue
+        except BaseException:
+            pass
+        return
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import final
 
 import anyio
@@ -80,6 +81,9 @@ class SimulatedDataPlane(DataPlane):
         self.exchange = Exchange(_worlds[-1], lease)
         self._threads = threads
         self._world = _worlds[-1]
+        # As every answer's Date would have it, to the second.
+        error = self._world.random.uniform(-1.0, 1.0)
+        clock.learn(datetime.fromtimestamp(self._world.server_time() + error, UTC))
         self._round_trip = self._world.random.choice((0.0, 0.02, 0.2))
 
     async def put_object(

@@ -56,7 +56,7 @@ class Sessions:
         )
 
     def newest_worked(self) -> bool:
-        """Whether a request was carried out by the session that was issued last."""
+        """Whether the engine has heard that the session that was issued last works."""
         return self.worked == next(reversed(self._ends), None)
 
     def check(self, credentials: Credentials, verb: str, now: float) -> None:
@@ -74,7 +74,6 @@ class Sessions:
             raise Refused("AccessDenied", 403)
         if verb in self.denied_verbs:
             raise Refused("AccessDenied", 403)
-        self.worked = credentials.access_key_id
 
 
 @final

@@ -105,6 +105,7 @@ class World:
         self.run += 1
         self._seen.clear()
         self._early.clear()
+        self.loops.clear()
         self._before = self.requests
         for number, flying in list(self._flying.items()):
             loop.call_at(max(flying.due, loop.time()), self._land, number)
