@@ -126,7 +126,7 @@ class FaultPlan:
         verb that always fails."""
         rate = random.choice((0.0, 0.02, 0.05, 0.1, 0.2, 0.35))
         most, always = 1_000_000, None
-        kinds = [fault for fault in Fault if fault is not Fault.NONE]
+        kinds: list[Fault] = [fault for fault in Fault if fault is not Fault.NONE]
         pick = random.random()
         if pick < 0.7:
             kinds = random.sample(kinds, random.randint(1, 4))
