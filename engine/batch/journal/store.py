@@ -103,7 +103,7 @@ class Store:
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(temporary)
-            _sync_folder(path.parent)
+            _sync(path.parent)
         except OSError as error:
             raise cannot_keep(path, error.strerror or str(error)) from None
         return cls.open(path, schema)
@@ -119,7 +119,7 @@ class Store:
         """
         size = _look_at(path)
         with _named(path):
-            store = cls(path, _connect(path, "rw"))
+            store = cls(path, _connect(path, "mode=rw"))
             try:
                 store._prepare(schema, size)
             except BaseException:
@@ -135,8 +135,10 @@ class Store:
             As ``open``.
         """
         _look_at(path)
+        # Without a log all is in the file; else what is needed to read it stays beside it.
+        logged = os.path.lexists(f"{path}-wal")
         with _named(path):
-            store = cls(path, _connect(path, "ro"))
+            store = cls(path, _connect(path, "mode=ro" if logged else "mode=ro&immutable=1"))
             try:
                 store._check_kind(schema, migrate=False)
             except BaseException:
@@ -184,18 +186,13 @@ class Store:
     def shrink(self) -> None:
         """Forget all objects, and give their space back."""
         tables = ("objects", "uploads", "parts", "downloads", "ranges", "done")
-        self.write([(f"DELETE FROM {table}", ()) for table in tables], durable=True)
+        self.write([(f"DELETE FROM {table}", ()) for table in tables], durable=False)
         with self._turn, _named(self.path):
-            self._connection.execute("PRAGMA journal_mode = DELETE").fetchone()
             self._connection.execute("VACUUM")
 
     def close(self) -> None:
-        """Leave one file, which needs no others to be read."""
-        import sqlite3
-
+        """The last one who closes it leaves one file."""
         with self._turn, _named(self.path):
-            with contextlib.suppress(sqlite3.Error):  # somebody reads it, or we do
-                self._connection.execute("PRAGMA journal_mode = DELETE").fetchone()
             self._connection.close()
 
     def drop(self) -> None:
@@ -288,12 +285,12 @@ def _look_at(path: Path) -> int:
     return status.st_size
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+def _connect(path: Path, how: str) -> sqlite3.Connection:
     import sqlite3
     from urllib.parse import quote
 
     connection = sqlite3.connect(
-        f"file:{quote(os.fsencode(os.path.abspath(path)))}?mode={mode}",
+        f"file:{quote(os.fsencode(os.path.abspath(path)))}?{how}",
         uri=True,
         timeout=_BUSY,
         isolation_level=None,
@@ -313,20 +310,23 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def _fill(path: Path, rows: Sequence[Row], schema: Schema) -> None:
+    """Without a care until all is there: nobody knows the file yet."""
     with _named(path):
-        connection = _connect(path, "rw")
+        connection = _connect(path, "mode=rw")
         try:
             connection.execute(f"PRAGMA page_size = {4 * KiB}")
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA synchronous = OFF")
+            connection.execute("PRAGMA journal_mode = OFF").fetchone()
             connection.executescript(
                 f"BEGIN; PRAGMA application_id = {APPLICATION_ID};"
-                f"PRAGMA user_version = {schema.version}; {schema.script} COMMIT;"
+                f"PRAGMA user_version = {schema.version}; {schema.script}"
             )
-            connection.execute("BEGIN")
             _write_all(connection, rows)
             connection.execute("COMMIT")
+            connection.execute("PRAGMA journal_mode = WAL").fetchone()
         finally:
             connection.close()
+    _sync(path)
 
 
 def _write_all(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
@@ -381,8 +381,9 @@ def _shape_of(schema: Schema) -> set[tuple[str, ...]]:
         connection.close()
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _sync(path: Path) -> None:
+    """A file or a folder."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
