@@ -144,6 +144,19 @@ async def test_a_run_is_cleaned_with_the_role_of_its_command(cli: Cli) -> None:
     assert cli.aws.gate.open_uploads(cli.bucket) == []
 
 
+async def test_what_another_run_asked_for_just_now_is_not_aborted(cli: Cli) -> None:
+    """Both died before they knew an id: nobody can tell whose the one upload is, until the other
+    run is cleaned."""
+    async with _engine(cli) as engine:
+        async with _journal(cli, "eeee1111") as one, _journal(cli, "ffff1111") as other:
+            await _begin(cli, engine, one, "key", named=False)
+            await (await other.object(_entry(cli, "key"))).upload_creating()
+    (row,) = cli.run("clean", "eeee1111", "--json").check(0).events()
+    assert row["aborted"] == [] and len(cli.aws.gate.open_uploads(cli.bucket)) == 1
+    cli.run("clean", "ffff1111").check(0)
+    assert cli.aws.gate.open_uploads(cli.bucket) == []
+
+
 async def test_what_cannot_be_read_or_is_in_use_is_left_as_it_is(cli: Cli) -> None:
     for session in ("cccc1111", "dddd1111"):
         async with _journal(cli, session) as journal:

@@ -17,7 +17,7 @@ from random import Random
 
 import anyio
 
-from engine.batch.journal.clean import upload_ids
+from engine.batch.journal.clean import others_of
 from engine.batch.journal.objects import find_all
 from engine.batch.journal.runs import look_at, read_run, read_sessions
 from engine.batch.journal.store import DONE, Store
@@ -39,7 +39,7 @@ def journals(random: Random) -> None:
     Path(f"{path}-wal").write_bytes(log)
     try:
         look_at(path, _NOW)
-        assert upload_ids(folder / "another.journal") is not None
+        assert others_of(folder / "another.journal") is not None
         with suppress(JournalError):
             _read_all(path)
     finally:

@@ -3,7 +3,7 @@
 Rules of this file
 - An upload is aborted if the journal names it; or if it was asked for and its id never came, and it
   is certainly ours: of the same key, by our session or begun in the same moments, without a part,
-  and named by no other journal.
+  and neither named by another journal nor asked for by one in those moments.
 - A file is removed if its name is one of this run's, and it is in a folder that the run wrote to.
 - The journal goes when nothing is left. A run that somebody works on is left alone.
 """
@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Container
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -34,7 +33,7 @@ from engine.transfer.listing import list_uploads
 from engine.transfer.multipart import abort_until_empty
 from engine.transfer.nameless import may_be_of
 from engine.transfer.temporaries import PREFIX, SUFFIX
-from engine.types import S3Url, UploadId
+from engine.types import OpenUpload, S3Url, UploadId
 
 
 @dataclass(slots=True)
@@ -67,6 +66,20 @@ class _Rests:
         self.lock.release()
 
 
+@dataclass(frozen=True, slots=True)
+class Others:
+    """What the other journals of this user and host have at S3, with and without an id."""
+
+    ids: frozenset[str]
+    intents: tuple[tuple[S3Url, UploadIntent], ...]
+
+    def may_be_theirs(self, upload: OpenUpload) -> bool:
+        """Whether another run has, or waits to hear of, this upload."""
+        if upload.upload_id in self.ids:
+            return True
+        return any(may_be_of(upload, url, intent) for url, intent in self.intents)
+
+
 async def clean_run(
     info: RunInfo,
     context: TransferContext | None,
@@ -90,7 +103,7 @@ async def clean_run(
     rests = await door.run(_read, info.path, now, discard=_Rests.release)
     try:
         if context is not None:
-            others = await door.run(upload_ids, info.path)
+            others = await door.run(others_of, info.path)
             await _abort_all(rests, others, context, cleaned, dry_run=dry_run)
         elif rests.uploads or rests.intents:
             raise JournalError(f"run {rests.run_id} has uploads at S3 by now", fix="Clean again")
@@ -104,7 +117,7 @@ async def clean_run(
 
 async def _abort_all(
     rests: _Rests,
-    others: Container[str],
+    others: Others,
     context: TransferContext,
     cleaned: Cleaned,
     *,
@@ -127,7 +140,7 @@ async def _abort_all(
 
 
 async def _nameless(
-    url: S3Url, intent: UploadIntent, others: Container[str], context: TransferContext
+    url: S3Url, intent: UploadIntent, others: Others, context: TransferContext
 ) -> list[UploadId]:
     """Uploads that came of an intent. One that has a part is not: a part needs the id."""
     ours: list[UploadId] = []
@@ -137,7 +150,7 @@ async def _nameless(
     except NotFound:
         return []  # the bucket is gone, and all in it
     for upload in found:
-        if upload.upload_id in others:
+        if others.may_be_theirs(upload):
             continue
         ask = partial(context.control.list_parts, url, upload.upload_id, options=context.options)
         parts, _ = await context.retrier.run("list parts", url, ask)
@@ -146,19 +159,22 @@ async def _nameless(
     return ours
 
 
-def upload_ids(path: Path) -> frozenset[str]:
-    """All that the other journals beside ``path`` name. In a thread."""
-    found: set[str] = set()
+def others_of(path: Path) -> Others:
+    """Of the journals beside ``path``. In a thread."""
+    ids: set[str] = set()
+    intents: list[tuple[S3Url, UploadIntent]] = []
     for other in journals(path.parent):
         if other == path:
             continue
         with contextlib.suppress(JournalError):
             store = Store.look(other)
             try:
-                found |= {str(upload_id) for _, upload_id in _read_uploads(store)[0]}
+                theirs, asked = _read_uploads(store)
             finally:
                 store.close()
-    return frozenset(found)
+            ids |= {upload_id for _, upload_id in theirs}
+            intents += asked
+    return Others(frozenset(ids), tuple(intents))
 
 
 def _read(path: Path, now: datetime) -> _Rests:
