@@ -176,7 +176,8 @@ class _Run:
         return bool(begun) and self.open.get(key) != "created"
 
     async def _done(self, kept: Journal, each: ManifestEntry, extra: int) -> None:
-        at_once = key_of(each) in kept._under_way
+        handle = kept._under_way.get(key_of(each))
+        at_once = handle is not None and handle.is_kept
         await kept.done(each, result(each), f"v{extra}")
         if at_once:
             self.open.pop(key_of(each), None)
