@@ -142,11 +142,11 @@ def test_what_was_acknowledged_is_there_after_a_kill(tmp_path: Path) -> None:
         folder = tmp_path / str(round_)
         folder.mkdir()
         with _process(_WRITER, folder) as process:
-            assert _hear(process)  # it has begun
-            time.sleep(random_.uniform(0.01, 0.25))
+            heard = [_hear(process) for _ in range(random_.randrange(1, 100))]
+            time.sleep(random_.uniform(0, 0.1))
             process.kill()
             assert process.stdout is not None
-            said = [line.split() for line in process.stdout.read().splitlines()]
+            said = [line.split() for line in (*heard, *process.stdout.read().splitlines())]
         (path,) = (folder / "runs").glob("*.journal")
         found, done = contents(path)
         under_way = {int(key[0].rpartition("-")[2]): kept for key, kept in found.items()}
@@ -159,7 +159,6 @@ def test_what_was_acknowledged_is_there_after_a_kill(tmp_path: Path) -> None:
             assert what != "done" and kept is not None
             assert kept.upload is not None or what == "creating"
             assert not more or int(more[0]) in kept.parts
-        assert len(said) > 10
 
 
 async def test_the_heartbeat_of_another_machine_counts_for_half_a_minute(tmp_path: Path) -> None:
