@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -157,10 +157,12 @@ async def _until_signal(
     signals: list[int] = []
 
     async with anyio.create_task_group() as tasks:
-        await tasks.start(_watch_signals, signals, tasks.cancel_scope, late)
+        working = anyio.CancelScope()
+        await tasks.start(_watch_signals, signals, working, late)
         try:
-            async with engine:
-                results.append(await work())
+            with working:
+                async with engine:
+                    results.append(await work())
         except Exception as error:
             errors.append(error)  # raised below: the task group would put it into a group
         tasks.cancel_scope.cancel()
@@ -186,11 +188,18 @@ async def _watch_signals(
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
         task_status.started()
         async for number in received:
+            if signals:
+                _at_once(int(number))
             signals.append(int(number))
             scope.cancel()
             if late is not None:
                 asyncio.get_running_loop().call_later(STOP_SECONDS, late, int(number))
-            return
+
+
+def _at_once(number: int) -> NoReturn:
+    """A second signal waits for nothing."""
+    click.echo("stopped at once: what was open at S3 or on the disk may stay", err=True)
+    os._exit(128 + number)
 
 
 def _has_uvloop() -> bool:

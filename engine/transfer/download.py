@@ -19,7 +19,7 @@ from engine.transfer.context import TransferContext, uncounted
 from engine.transfer.files import PartialFile, partial_file, publish, refuse_existing
 from engine.transfer.parts import Part, PartPlan, plan_ranges, plan_ranges_of_parts
 from engine.transfer.readable import check_readable
-from engine.transfer.resume import outlives, reason_of
+from engine.transfer.resume import one_more, outlives, reason_of
 from engine.transfer.resume_download import (
     NOTHING,
     TakenDownload,
@@ -368,7 +368,7 @@ async def _fetch(
         plan.parts,
         get,
         context.config.parts_at_first,
-        lambda workers: context.limiter.one_more_part(workers, plan.part_size),
+        one_more(context, plan),
     )
     return crcs, info
 

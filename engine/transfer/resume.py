@@ -1,4 +1,5 @@
-"""After which errors another process can go on with what was begun, and after which nobody can.
+"""After which errors another process can go on with what was begun, and after which nobody can; how
+much of an object may be under way when a process dies.
 
 What must not live here: how an upload or a download is taken up (``resume_upload.py``,
 ``resume_download.py``).
@@ -6,8 +7,16 @@ What must not live here: how an upload or a download is taken up (``resume_uploa
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from engine.errors import ConnectionFailed, CredentialsError, EngineError, ProtocolError, S3Error
 from engine.retry import Verdict, classify
+from engine.transfer.context import TransferContext
+from engine.transfer.parts import PartPlan
+
+# Of an object that goes in so many parts that it is more than the first ones: what was under way at
+# a death is moved again.
+MOST_AGAIN = 0.08
 
 # What is worth another try within a request, and says of a whole upload that its bytes are wrong.
 _DAMAGED = frozenset({"BadDigest", "XAmzContentSHA256Mismatch"})
@@ -26,3 +35,16 @@ def outlives(error: BaseException) -> bool:
 def reason_of(error: BaseException) -> str:
     """Why something was kept, in a few words."""
     return error.headline if isinstance(error, EngineError) else "stopped"
+
+
+def one_more(context: TransferContext, plan: PartPlan) -> Callable[[int], bool]:
+    """Whether one more part than so many may be under way: as the network is worth it, and where
+    a journal is kept, as far as not more than ``MOST_AGAIN`` of the object can be lost."""
+    most = max(context.config.parts_at_first, int(MOST_AGAIN * len(plan.parts)))
+    if context.journal is None:
+        most = len(plan.parts)
+
+    def asked(under_way: int) -> bool:
+        return under_way < most and context.limiter.one_more_part(under_way, plan.part_size)
+
+    return asked

@@ -27,6 +27,7 @@ from engine.transfer.conditional import (
 from engine.transfer.context import TransferContext, uncounted
 from engine.transfer.multipart import complete_upload, create_upload, leave_upload, was_compared
 from engine.transfer.parts import Part, PartPlan, plan_parts
+from engine.transfer.resume import one_more
 from engine.transfer.resume_upload import TakenUpload, Wanted, take_up_upload, wanted_of
 from engine.transfer.stored_as import options_for
 from engine.transfer.workers import run_parts
@@ -163,7 +164,7 @@ async def _send_parts(
             missing,
             send,
             context.config.parts_at_first,
-            lambda workers: context.limiter.one_more_part(workers, plan.part_size),
+            one_more(context, plan),
         )
         await context.door.run(source.check_unchanged)
         receipts = sorted([*there.values(), *sent], key=lambda receipt: receipt.number)

@@ -96,6 +96,20 @@ def test_a_stopped_upload_goes_on_by_the_command_that_is_printed(
     check(up, up.cli.home / "big")
 
 
+def test_a_second_signal_waits_for_nothing(up: Copy) -> None:
+    """The first one waits for an abort, which does not come to its end."""
+    gate = up.cli.aws.gate
+    gate.bandwidth = BANDWIDTH
+    gate.faults.add(kind="delay", action="AbortMultipartUpload", seconds=20.0)
+    process = up.cli.start(*up.args, "--no-resume")
+    with running(process):
+        wait_for(lambda: up.moved() >= 1)
+        process.send_signal(signal.SIGINT)
+        wait_for(lambda: gate.faults.fired)
+        process.send_signal(signal.SIGTERM)
+        assert "at once" in finish(process, 2.0).check(143).err
+
+
 def test_a_stopped_download_goes_on_when_it_is_typed_again(down: Copy) -> None:
     done = down.stop(signal.SIGTERM).check(143)
     assert "go on with: s3engine resume" in done.err

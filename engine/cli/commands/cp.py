@@ -29,7 +29,6 @@ from engine.cli.output import print_error, print_json
 from engine.cli.session import Session
 from engine.cli.stream_copy import copy_stream, is_stream
 from engine.errors import EngineError, ObjectExists, UsageError
-from engine.transfer.resume import outlives
 from engine.types import S3Url
 
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ def command(
             {
                 "v": 1,
                 "event": "summary",
-                "run": session.engine.run_id,
+                "run": session.progress.run_id,
                 "objects": report.objects,
                 "bytes": report.bytes,
                 "verified": report.verified,
@@ -149,6 +148,8 @@ async def _journal(
 
 def _status(failed: list[EngineError], report: Report, invocation: Invocation) -> int:
     """The exit code where objects failed."""
+    from engine.transfer.resume import outlives
+
     if not report.objects and {error.exit_code for error in failed} == {3}:
         return 3  # nothing moved, and permission was the only reason
     if invocation.go_on and all(outlives(error) for error in failed):

@@ -1,0 +1,5 @@
+"""The scene of the integration tests, for processes that die."""
+
+from tests.integration.conftest import scene
+
+__all__ = ["scene"]
