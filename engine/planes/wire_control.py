@@ -115,10 +115,11 @@ class WireControlPlane(ControlPlane):
             if error.again or error.s3_code not in ("400", "404"):
                 raise
             raise await self._behind_bare(call, error, options) from None
-        length = answer.headers.get("content-length", "")
-        if not (length.isascii() and length.isdigit()):
-            raise ProtocolError(f"an answer without a length for {url}")
-        return object_info(url, answer.headers, int(length))
+        with naming(call):
+            length = answer.headers.get("content-length", "")
+            if not (length.isascii() and length.isdigit()):
+                raise ProtocolError(f"an answer without a length for {url}")
+            return object_info(url, answer.headers, int(length))
 
     async def head_part(
         self, url: S3Url, number: int, *, etag: str, options: ObjectOptions = PLAIN
@@ -189,9 +190,10 @@ class WireControlPlane(ControlPlane):
         answer = await self._exchanges.small(call, repeatable=False)
         document = await self._read_late(call, answer, "InitiateMultipartUploadResult")
         upload_id = document.values.get("UploadId", "")
-        if not upload_id:
-            raise ProtocolError(f"an answer without an upload id for {url}")
-        return UploadId(upload_id)
+        with naming(call):
+            if not upload_id:
+                raise ProtocolError("an answer without an upload id")
+            return UploadId(upload_id)
 
     async def complete_multipart_upload(
         self,

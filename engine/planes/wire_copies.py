@@ -100,6 +100,7 @@ class WireCopies:
 
 def _etag(call: Call, document: Document) -> str:
     etag = document.values.get("ETag", "")
-    if not etag.strip('"'):
-        raise ProtocolError(f"{call.operation} of {call.url} was answered without an ETag")
-    return etag
+    with naming(call):
+        if not etag.strip('"'):
+            raise ProtocolError("an answer without an ETag")
+        return etag

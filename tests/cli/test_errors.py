@@ -69,6 +69,31 @@ def test_a_failure_of_another_kind_is_1_and_json_names_the_object(cli: Cli) -> N
     assert not (cli.home / "x").exists()
 
 
+def test_an_error_says_what_where_by_which_request_and_what_to_do(cli: Cli) -> None:
+    """Operation, object, S3's code, request id, attempts, advice; and the object is named."""
+    cli.file("f")
+    cli.aws.gate.put_object(cli.bucket, "there", b"bytes")
+    faults = cli.aws.gate.faults
+    faults.add(kind="status", action="PutObject", times=None, status=400, code="EntityTooLarge")
+    faults.add(kind="status", action="GetObject", key="there", status=400, code="Odd")
+    faults.add(kind="status", action="ListObjectsV2", times=None, status=404, code="NoSuchBucket")
+    faults.add(kind="status", action="DeleteObjects", times=None, status=405, code="405")
+    runs = {
+        ("cp", "f", cli.url("f")): ("put object", "f", "T110", "EntityTooLarge"),
+        ("cp", cli.url("there"), "g"): ("get object", "there", "T110", "Odd"),
+        ("cp", cli.url("none"), "g"): ("head object", "none", "T112", "NoSuchKey"),
+        ("ls", cli.url("p/")): ("list objects", "", "T112", "NoSuchBucket"),
+        ("rm", cli.url("there")): ("delete objects", "", "T110", "405"),
+    }
+    for done, (operation, key, kind, code) in zip(cli.run_each(*runs), runs.values(), strict=True):
+        lines = done.check_error(1, kind).err.splitlines()
+        (first,) = (line for line in lines if line.startswith("error["))
+        facts = dict(line.strip().split(":", 1) for line in lines if line.startswith("  "))
+        assert first.startswith(f"error[{kind}]: {operation} of {cli.url(key)} failed with {code}")
+        assert facts["code"].strip() == code and facts["attempts"].strip() == "1"
+        assert len(facts["request id"]) > 8 and len(facts["fix"]) > 20, done.err
+
+
 def test_a_role_that_may_not_be_assumed_is_3(cli: Cli) -> None:
     """No external id or a wrong one: the same answer, and the id stays masked."""
     partner = cli.role_with("partner", external_id="The-Right-One-77")

@@ -5,11 +5,14 @@ Time is virtual: stalls cost nothing, and how long a user would wait is known.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+import io
+from collections.abc import AsyncIterator, Iterator, Mapping
 from random import Random
 
 import pytest
 
+from engine.cli.output import print_error
 from engine.clock import LoopClock
 from engine.config import Endpoints, RetryPolicy
 from engine.errors import (
@@ -123,37 +126,68 @@ def _judge(
         yield f"{what}: {made} requests"
     if error.facts.get("attempts") not in (made, made - free):
         yield f"{what}: says {error.facts.get('attempts')} attempts of {made}"
-    if "s3://bucket" not in error.headline:
-        yield f"{what}: does not name the object: {error}"
-    if not error.fix:
-        yield f"{what}: does not say what to do: {error}"
-    if isinstance(error, S3Error) and not error.s3_code:
-        yield f"{what}: an S3 error without a code"
+    yield from _unclear(what, error)
+
+
+def _unclear(what: str, error: EngineError) -> Iterator[str]:
+    """What the command's words for it lack."""
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        print_error(error)
+    first, *lines = said.getvalue().splitlines()
+    facts = {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
+    wanted = {"attempts", "fix"} | ({"code", "status"} if isinstance(error, S3Error) else set())
+    if not first.startswith(f"error[{error.code}]: ") or "s3://bucket" not in first:
+        yield f"{what}: does not name the object: {first}"
+    if lacking := sorted(name for name in wanted if not facts.get(name)):
+        yield f"{what}: does not say {lacking}: {said.getvalue()}"
+    if "Traceback" in said.getvalue() or len(said.getvalue()) > 2_000:
+        yield f"{what}: too many words: {said.getvalue()[:2_000]}"
+
+
+@contextlib.asynccontextmanager
+async def opened() -> AsyncIterator[Wire]:
+    async with run_origin() as origin:
+        threads = ThreadDoor()
+        endpoints = Endpoints(s3=f"http://127.0.0.1:{origin.port}")
+        lease, clock = StaticLease(), LoopClock()
+        plane = WirePlane(endpoints, lease, clock=clock, threads=threads, user_agent="x")
+        control = WireControlPlane(
+            endpoints, lease, clock=clock, threads=threads, user_agent="x", beside=plane
+        )
+        try:
+            yield Wire("http", origin, plane, control, lease)
+        finally:
+            await plane.aclose()
+            threads.close()
 
 
 @pytest.mark.parametrize("name", VERBS)
 def test_every_lie_is_healed_or_named(name: str) -> None:
     async def main() -> list[str]:
         found: list[str] = []
-        async with run_origin() as origin:
-            threads = ThreadDoor()
-            endpoints = Endpoints(s3=f"http://127.0.0.1:{origin.port}")
-            lease, clock = StaticLease(), LoopClock()
-            plane = WirePlane(endpoints, lease, clock=clock, threads=threads, user_agent="x")
-            control = WireControlPlane(
-                endpoints, lease, clock=clock, threads=threads, user_agent="x", beside=plane
-            )
-            s3 = Wire("http", origin, plane, control, lease)
-            try:
-                for what, lie, kind in lies_for(name, VERBS[name]):
-                    found += await told(name, what, lie, kind, s3)
-            finally:
-                await plane.aclose()
-                threads.close()
+        async with opened() as s3:
+            for what, lie, kind in lies_for(name, VERBS[name]):
+                found += await told(name, what, lie, kind, s3)
         return found
 
     found = run_virtual(main)
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("name", ["put", "get", "list", "create", "copy", "head"])
+def test_what_is_wrong_with_an_answer_names_its_request_id(name: str) -> None:
+    """The store's owner finds it by that."""
+    wrong = answers(200, b"<html/>", x_amz_request_id="REQUEST7")
+
+    async def main() -> EngineError:
+        async with opened() as s3:
+            s3.origin.script.append(wrong)
+            with pytest.raises(ProtocolError) as caught:
+                await VERBS[name].call(s3)
+            return caught.value
+
+    assert run_virtual(main).facts["request_id"] == "REQUEST7"
 
 
 @pytest.mark.parametrize("ids", ["of their own", "one for all"])
