@@ -159,7 +159,7 @@ def _others(random: Random) -> None:
 
 # S3's keys have 1,024 bytes; listings of hostile stores have longer ones.
 _MAX_KEY = 8_192
-_FOLDER: list[Path] = []
+_FOLDER: list[tempfile.TemporaryDirectory[str]] = []  # gone with the process
 
 
 def names(random: Random) -> None:
@@ -183,8 +183,8 @@ def names(random: Random) -> None:
 
 def _path(key: str) -> None:
     if not _FOLDER:
-        _FOLDER.append(Path(tempfile.mkdtemp()))
-    (root,) = _FOLDER
+        _FOLDER.append(tempfile.TemporaryDirectory())
+    root = Path(_FOLDER[0].name)
     with suppress(UnsafeKey):
         found = path_under(root, key)
         inside = os.path.normpath(found)
