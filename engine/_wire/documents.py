@@ -17,7 +17,7 @@ _MAX_DEPTH = 16
 # S3's pages have 1,000 rows of some ten elements; other stores' may be longer. Far more would cost
 # far more memory than the bytes that they came in.
 MAX_ROWS = 10_000
-_MAX_ELEMENTS = 200_000
+MAX_ELEMENTS = 200_000
 # A key has at most 3 KiB when it is encoded, a token some hundred bytes.
 _MAX_TEXT = 64 * 1024
 # An object may have several.
@@ -122,8 +122,8 @@ class _Reader:
         depth = self._depth - self._base
         if self._depth > _MAX_DEPTH:
             raise ProtocolError(f"an answer over {_MAX_DEPTH} levels deep")
-        if self._elements > _MAX_ELEMENTS:
-            raise ProtocolError(f"an answer of over {_MAX_ELEMENTS} elements")
+        if self._elements > MAX_ELEMENTS:
+            raise ProtocolError(f"an answer of over {MAX_ELEMENTS} elements")
         self._check_blank()
         self._text, self._open = "", True
         if depth == 3:

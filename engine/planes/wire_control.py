@@ -430,18 +430,25 @@ def _page(prefix: S3Url, listing: Listing) -> list[ObjectInfo]:
     check_keys(prefix, keys)
     digits = "".join(listing.sizes)
     numbers = digits.isdecimal() and digits.isascii() and "" not in listing.sizes
-    sizes = map(int if numbers else number_in, listing.sizes)
     modified: list[datetime | None]
     try:
         modified = [*map(datetime.fromisoformat, listing.modified)]
     except ValueError:
         modified = [*map(instant_in, listing.modified)]
-    urls = map(S3Url, repeat(prefix.bucket), keys)
-    classes = [name or None for name in listing.classes]
+    none: repeat[None] = repeat(None)
     return [
-        ObjectInfo(url, size, etag, last_modified=seen, storage_class=kept)
-        for url, size, etag, seen, kept in zip(
-            urls, sizes, listing.etags, modified, classes, strict=True
+        *map(
+            ObjectInfo,
+            map(S3Url, repeat(prefix.bucket), keys),
+            map(int if numbers else number_in, listing.sizes),
+            listing.etags,
+            none,
+            modified,
+            none,
+            # Each its own: whoever has an object may keep it, change it, send it elsewhere.
+            [{} for _ in keys],
+            [{} for _ in keys],
+            [name or None for name in listing.classes],
         )
     ]
 

@@ -119,7 +119,7 @@ def documents(random: Random) -> None:
 
 
 def _listing(random: Random) -> None:
-    """Both ways of reading say the same; a page that passes is one of what was asked for."""
+    """All ways of reading say the same; a page that passes is one of what was asked for."""
     data = mutated(random, corpus.LISTINGS)
     try:
         seen = _read_by_parser(data)
@@ -128,9 +128,9 @@ def _listing(random: Random) -> None:
     try:
         found = read_listing(data)
     except ProtocolError:
-        assert seen is None, "the pattern refuses what the parser takes"
+        assert seen is None, "a quick way refuses what the parser takes"
         return
-    assert seen is not None and seen == found, "the pattern sees something else than the parser"
+    assert seen is not None and seen == found, "a quick way sees something else than the parser"
     with suppress(ProtocolError):
         pages.check_bucket(URL, found.values.get("Name"))
         pages.check_count(URL, found.values.get("KeyCount"), len(found.keys))

@@ -40,6 +40,70 @@ def _as_the_parser_sees(body: bytes) -> list[tuple[str, ...]]:
     return [tuple(row.get(name, "") for name in fields) for row in rows]
 
 
+def test_rows_of_one_shape_are_read_by_columns() -> None:
+    other = _ROW.replace("a%2Fb", "c] d e").replace(">12<", ">7<").replace(";e&", ";f&")
+    listing = listings._read_by_columns(_page(_ROW, other, _ROW))
+    assert listing is not None
+    one = ("a%2Fb", "2026-01-02T03:04:05.000Z", '"e"', "12", "STANDARD")
+    assert _rows(listing) == [one, ("c] d e", one[1], '"f"', "7", one[4]), one]
+    assert listing.root == "ListBucketResult"
+    assert listing.values["IsTruncated"] == "true"
+    assert "Key" not in listing.values
+
+
+@pytest.mark.parametrize(
+    ("what", "instead"),
+    [
+        ("<Size>12</Size>", ""),
+        ("<Size>12</Size>", "<Size>12</Size><Size>13</Size>"),
+        ("<Size>12</Size>", '<Size unit="KiB">12</Size>'),
+        ("<Key>a%2Fb</Key>", "<Name>a%2Fb</Name>"),
+        ("<Size>12</Size>", "<Size x='1'>12</Size>"),
+        ("<Key>a%2Fb</Key>", "<Deep><Key>a%2Fb</Key></Deep>"),
+        ("<Key>a%2Fb</Key>", "<Deep><Key></Key></Deep>"),
+        ("a%2Fb", "a" * 9000),
+        ("a%2Fb", "a" * 70_000),
+        ("<Key>a%2Fb</Key>", "<Key>a<Key>b</Key></Key>"),
+        ("a%2Fb", "a&amp;b"),
+        ("a%2Fb", "a&quot;b"),
+        ("a%2Fb", "a&amp;quot;b"),
+        ("a%2Fb", "a\tb\n"),
+        ("a%2Fb", "a\r"),
+        ("a%2Fb", "a\0"),
+        ("a%2Fb", "a\x1f"),
+        ("a%2Fb", "a]]>b"),
+        ("a%2Fb", "h\u00e9"),
+        ("a%2Fb", ""),
+        ("a%2Fb", " Contents><Contents><Key>"),
+        ("a%2Fb", "a</Key><LastModified>b"),
+        ("</Owner>", "</Owned>"),
+        ("</Owner>", "</Owner>text"),
+        ("</Owner>", "</Owner><Size/>text"),
+        ("</Size><Owner>", "<Owner></Size>"),
+        ("</Key>", "</ Key>"),
+        ("</Size>", "</Size >"),
+        ("</Contents>", "</Contents> "),
+        ("<Contents>", "<Contents><Contents></Contents>"),
+    ],
+)
+@pytest.mark.parametrize("where", ["all", "first", "second", "last"])
+def test_no_way_reads_anything_else_than_the_parser(what: str, instead: str, where: str) -> None:
+    rows = [_ROW, _ROW.replace(">12<", ">7<"), _ROW.replace("a%2Fb", "z")]
+    changed = {"all": (0, 1, 2), "first": (0,), "second": (1,), "last": (2,)}[where]
+    for number in changed:
+        rows[number] = rows[number].replace(what, instead)
+    body = _page(*rows)
+    try:
+        expected = _as_the_parser_sees(body)
+    except ProtocolError:
+        with pytest.raises(ProtocolError):
+            read_listing(body)
+        return
+    for read in (listings._read_by_columns, listings._read_by_pattern, read_listing):
+        found = read(body)
+        assert found is None or _rows(found) == expected
+
+
 def test_a_page_as_s3_writes_it_is_read_by_the_pattern() -> None:
     listing = listings._read_by_pattern(_page(_ROW, _ROW))
     assert listing is not None
@@ -92,6 +156,8 @@ def test_fields_and_rows_without_an_end_are_refused_at_once() -> None:
     field = "<ChecksumType>x</ChecksumType>"
     broken = _page(_ROW.replace("</Contents>", field * 50_000 + "<Odd/></Contents>"))
     assert listings._read_by_pattern(broken) is None
+    many = _page("<Contents>", "</A>" * 300_000, "</Contents>")
+    assert listings._read_by_columns(many) is None
     with pytest.raises(ProtocolError, match="rows"):
         read_listing(_page(_ROW * (MAX_ROWS + 1)))
 
@@ -100,6 +166,7 @@ _pieces = st.sampled_from(
     [
         _ROW,
         _ROW.replace("12", "7").replace("&quot;", '"'),
+        _ROW.replace("12", "7") + _ROW,
         _ROW.replace("<Size>12</Size>", ""),
         "<Contents>",
         "</Contents>",
@@ -118,7 +185,7 @@ _pieces = st.sampled_from(
 
 
 @given(st.lists(_pieces, max_size=6))
-def test_the_pattern_never_says_anything_else_than_the_parser(pieces: list[str]) -> None:
+def test_pages_of_pieces_are_read_as_the_parser_does(pieces: list[str]) -> None:
     body = _page(*pieces)
     try:
         expected = _as_the_parser_sees(body)
