@@ -108,7 +108,7 @@ class Timeouts:
     """Seconds until a silent peer is given up; for ``expect``, until a body is sent unasked."""
 
     connect: float = 5.0
-    first_byte: float = 30.0
+    first_byte: float = 15.0
     stall: float = 10.0
     complete: float = 600.0
     expect: float = 1.0

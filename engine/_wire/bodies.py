@@ -275,11 +275,15 @@ class Bodies(Waiting):
             self._span = None
 
     def _moved(self) -> int | None:
-        # A mover's bytes are counted at its end; blanks are progress where patience is asked for;
-        # and a ring without a free buffer waits for the file.
-        waits = self._span is not None or (self._intake is not None and self._target is None)
-        counts = self._has_head() and not waits and self._patience is None
-        return self.bytes_received if counts else None
+        # Blanks are progress where patience is asked for; a ring without a free buffer waits for
+        # the file.
+        waits = self._intake is not None and self._target is None
+        if waits or not self._has_head() or self._patience is not None:
+            return None
+        if self._span is None:
+            return self.bytes_received
+        arrived = self._span.arrived()
+        return None if arrived is None else self.bytes_received + arrived
 
     def _kernel_moves(self) -> bool:
         """Whether the kernel has sent some of what it took from us since we last looked. On a slow

@@ -147,6 +147,10 @@ class Span(ABC):
     def moves(self) -> bool:
         """Whether the network has moved since this was asked last, or is not what is waited for."""
 
+    @abstractmethod
+    def arrived(self) -> int | None:
+        """Bytes that the network has brought; None where it is not what is waited for."""
+
     def __repr__(self) -> str:
         state = "over" if self.over else f"left={self.left}"
         return f"<{type(self).__name__} {state}>"
@@ -173,6 +177,7 @@ class SocketToFile(Span):
     ) -> None:
         super().__init__(descriptor, offset, left)
         self.crc = 0
+        self._length = left
         self._prefix = prefix
         self._update = update
         self._low_water = 1
@@ -200,6 +205,11 @@ class SocketToFile(Span):
         queue = self.waiting(_FIONREAD)
         # More than the low water is there: it is the disk that is slow.
         return self.changed(queue) or queue >= self._low_water > 1
+
+    def arrived(self) -> int | None:
+        # Below the low water nobody takes them out of the socket.
+        queue = self.waiting(_FIONREAD)
+        return None if queue >= self._low_water > 1 else self._length - self.left + queue
 
     def _set_low_water(self, size: int | None = None) -> None:
         size = max(1, min(self.left, LOW_WATER)) if size is None else size
@@ -329,6 +339,9 @@ class FileToSocket(Span):
         queue = self.waiting(_TIOCOUTQ)
         # Nothing is left in the kernel: it is the disk that is slow.
         return self.changed(queue) or not queue
+
+    def arrived(self) -> int | None:
+        return None
 
     def _send(self, tools: Tools, size: int) -> int:
         if tools.sendfile:

@@ -68,9 +68,8 @@ class Waiting(ABC):
             left = self._progress_at + self._limit - self._loop.time()
             if await self._woken(max(left, _LAST_LOOK)):
                 continue
-            if self._loop.time() - self._progress_at >= self._limit and not ready():
-                if self._kernel_moves():
-                    continue
+            silent = self._loop.time() - self._progress_at >= self._limit and not ready()
+            if silent and not self._kernel_moves():
                 self.timed_out = True
                 raise self._fail(
                     ConnectionFailed(f"timed out after {self._limit:g} s: {self._what}")

@@ -157,6 +157,25 @@ async def test_silence_inside_a_body_is_given_up(tmp_path: Path) -> None:
             await fetch(plane, tmp_path / "file")
 
 
+async def test_a_body_that_drips_into_a_file_is_given_up(tmp_path: Path) -> None:
+    """Though each byte is progress, and a mover has the socket."""
+    sent = 0
+
+    async def drip(exchange: Exchange) -> None:
+        nonlocal sent
+        await exchange.send(HEAD % SIZE + bytes(2 * MiB))
+        while sent < 900:
+            await exchange.send(b"x")
+            sent += 1
+            await anyio.sleep(0.02)
+
+    async with run_origin() as origin, plane_of(origin, SHORT) as plane:
+        origin.script.append(drip)
+        with pytest.raises(ConnectionFailed, match=r"under 1024 bytes in 0\.15 s"):
+            await fetch(plane, tmp_path / "file")
+        assert 7 < sent < 100
+
+
 async def test_a_file_that_cannot_be_written_leaves_no_byte_to_the_next(tmp_path: Path) -> None:
     """The pipe was full when it failed."""
     data = data_of(SIZE)
