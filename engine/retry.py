@@ -87,8 +87,10 @@ MAX_RETRY_AFTER = 60.0
 # Renewals that one request may ask for. A server that calls every new lease expired has a
 # clock or a policy problem that more renewals do not solve.
 MAX_REFRESHES = 3
-# What a repeated request takes from the shared budget, what a first-time success gives back
-# (the proportions of AWS's standard mode).
+# What a repeated request takes from the shared budget; what a success gives back, at the first time
+# and later (AWS's standard mode: a later one gives back what its last repetition took). So a store
+# that refuses one request of five, for ever, is not given up.
+# https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
 _RETRY_COST = 5
 _SUCCESS_REFUND = 1
 
@@ -132,8 +134,9 @@ class RetryBudget:
         self._tokens -= _RETRY_COST
         return True
 
-    def succeeded(self) -> None:
-        self._tokens = min(self._size, self._tokens + _SUCCESS_REFUND)
+    def succeeded(self, *, again: bool = False) -> None:
+        refund = _RETRY_COST if again else _SUCCESS_REFUND
+        self._tokens = min(self._size, self._tokens + refund)
 
     def __repr__(self) -> str:
         return f"<RetryBudget {self._tokens}/{self._size}>"
@@ -215,7 +218,7 @@ class Retrier:
         except Exception as error:
             count_attempts(error, tries)
             raise
-        self._budget.succeeded()
+        self._budget.succeeded(again=True)
         return result, attempt.retry_state.attempt_number
 
     def _wait(self, state: tenacity.RetryCallState) -> float:

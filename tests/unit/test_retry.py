@@ -90,6 +90,7 @@ def test_it_goes_on_until_the_attempts_are_used_up() -> None:
     calls, seconds, told, error = run(RetryPolicy(max_attempts=4), lambda n: s3("SlowDown", 503))
     assert calls == 4
     assert isinstance(error, S3Error) and error.s3_code == "SlowDown"
+    assert error.facts["attempts"] == 4 and "attempts: 4" in str(error)
     assert [event.attempt for event in told] == [1, 2, 3]
     assert 0 < seconds < 0.2 + 0.4 + 0.8
 
@@ -139,6 +140,31 @@ def test_the_shared_budget_ends_a_storm() -> None:
         return calls
 
     assert run_virtual(main) == 20 + 10
+
+
+def test_one_refusal_in_five_is_not_given_up() -> None:
+    """For ever: ten thousand requests, and no more than 1.3 times as many."""
+
+    async def main() -> int:
+        random, calls = Random(11), 0
+        retrier = Retrier(RetryPolicy(), random=random, emit=lambda event: None)
+
+        async def call() -> None:
+            nonlocal calls
+            calls += 1
+            if random.random() < 0.2:
+                raise s3("SlowDown", 503)
+
+        async def worker() -> None:
+            for _ in range(200):
+                await retrier.run("put object", None, call)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(50):
+                tasks.start_soon(worker)
+        return calls
+
+    assert 10_000 < run_virtual(main) < 13_000
 
 
 async def test_a_young_key_does_not_use_up_the_budget_of_all() -> None:
