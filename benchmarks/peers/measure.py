@@ -28,8 +28,9 @@ ROOT = Path(__file__).parents[2]
 ROLE = "arn:aws:iam::123456789012:role/bench"
 # A run that hangs is ended; the slowest honest one takes a few minutes.
 RUN_SECONDS = 900.0
-# Memory of a run beside the file that it writes: the client's own, and its sockets'. Bytes.
-_WORKING_MEMORY = 2**30
+# Memory of a run beside the file that it writes: the client's own, and its sockets'. Bytes; less
+# where little is moved.
+_WORKING_MEMORY, _LEAST_MEMORY = 2**30, 2**26
 # Of the memory that is free, no more than so much is touched.
 _TOUCHED_SHARE = 0.5
 _TOUCH = """
@@ -137,7 +138,8 @@ def _warm_memory(cell: Cell, work: Work) -> None:
     """
     written = cell.moved() if work.verb == "down" else 0
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    size = min(written + _WORKING_MEMORY, int(free * _TOUCHED_SHARE))
+    working = min(_WORKING_MEMORY, _LEAST_MEMORY + cell.moved())
+    size = min(written + working, int(free * _TOUCHED_SHARE))
     subprocess.run([sys.executable, "-I", "-S", "-c", _TOUCH, str(size)], check=True)
 
 

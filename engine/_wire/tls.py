@@ -212,6 +212,8 @@ class TlsTransport(asyncio.BufferedProtocol, asyncio.Transport):
                     at = self._take_whole(view, at, self._target)
                 at = self._feed(view, at)
                 if self._left or self._header:
+                    if not self._open and self._error is None:
+                        self._shake()  # what is no TLS shows in its first bytes
                     break  # the rest of the record is still to come
                 if self._open:
                     self._decipher()

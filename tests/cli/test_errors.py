@@ -35,7 +35,7 @@ def test_denied_everything_is_3_and_partly_denied_is_1(cli: Cli) -> None:
     nothing = cli.role_with("nothing", allow=[])
     some = cli.role_with("some", allow=[("s3:PutObject", f"{cli.bucket}/t/a")])
     all_denied, some_denied, listing = cli.run_each(
-        ("cp", "t/", cli.url("t/"), "--role-arn", nothing),
+        ("cp", "t/", cli.url("n/"), "--role-arn", nothing),
         ("cp", "t/", cli.url("t/"), "--role-arn", some),
         ("ls", cli.url("t/"), "--role-arn", nothing),
     )
@@ -98,7 +98,7 @@ def test_a_role_that_may_not_be_assumed_is_3(cli: Cli) -> None:
     """No external id or a wrong one: the same answer, and the id stays masked."""
     partner = cli.role_with("partner", external_id="The-Right-One-77")
     cli.file("f")
-    line = ("cp", "f", cli.url("f"), "--role-arn")
+    line = ("cp", "f", cli.url("f"), "--no-resume", "--role-arn")
     runs = cli.run_each(
         (*line, partner),
         (*line, partner, "--external-id", EXTERNAL_ID, "-vvv"),
