@@ -136,6 +136,10 @@ async def complete_upload(
     async def is_ours(info: ObjectInfo) -> bool:
         return is_of(info, sums, receipts)
 
+    def again() -> bool:
+        """Whether it may have been completed already, by a try of ours or of a process before."""
+        return tries > 1 or context.journal is not None
+
     write = ConditionalWrite(url, context, is_ours, in_parts=True)
 
     async def complete() -> PutReceipt:
@@ -146,7 +150,7 @@ async def complete_upload(
                 url, upload_id, receipts, sums[0] if sums else None, size, options=context.options
             )
         except EngineError as error:
-            if isinstance(error, NotFound) and error.s3_code == "NoSuchUpload" and tries > 1:
+            if isinstance(error, NotFound) and error.s3_code == "NoSuchUpload" and again():
                 # The answer to an earlier try was lost, and that try had worked.
                 return await _look_for(url, sums, receipts, error, context)
             if isinstance(error, S3Error) and error.s3_code == "BadDigest":

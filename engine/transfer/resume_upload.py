@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import md5
 
+import anyio
 import msgspec
 
 from engine.errors import AccessDenied, EngineError, NotFound
@@ -47,6 +48,8 @@ or that cannot be told."""
 # Parts of which sums are made at once: each reads the disk, and is a core's work.
 _AT_ONCE = 4
 _BLOCK = MiB
+# Seconds between looks at an object that may be about to appear.
+_LOOKS = (0.5, 1.0, 2.0)
 _MD5 = re.compile("[0-9a-f]{32}")
 
 
@@ -143,7 +146,7 @@ async def take_up_upload(wanted: Wanted, context: TransferContext) -> TakenUploa
         await _start_over(wanted.url, record, reason, context)
         return None
     if listed is None:
-        finished = await wanted.is_there(plan)
+        finished = await _finished(wanted, plan, journal)
         if finished is None:
             await journal.ended()
             context.emit(StartedOver(wanted.url, "its upload is gone from S3, without an object"))
@@ -157,6 +160,18 @@ async def take_up_upload(wanted: Wanted, context: TransferContext) -> TakenUploa
     if size:
         context.emit(BytesMoved(wanted.url, size))
     return TakenUpload(record.upload_id, plan, receipts)
+
+
+async def _finished(wanted: Wanted, plan: PartPlan, journal: ObjectJournal) -> PutReceipt | None:
+    """What became of an upload that is over; None where it did not become the object. One that had
+    all its parts may be on its way there: S3 takes its time to make an object of them."""
+    finished = await wanted.is_there(plan)
+    for delay in _LOOKS if len(journal.parts) == len(plan.parts) else ():
+        if finished is not None:
+            break
+        await anyio.sleep(delay)
+        finished = await wanted.is_there(plan)
+    return finished
 
 
 def _unusable(record: UploadRecord, wanted: Wanted) -> str:
