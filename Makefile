@@ -64,6 +64,7 @@ compare: $(STAMP)  ## the full comparison, hours: says how many at the start, go
 prove: $(STAMP) $(VENV)/.demo-data  ## the long proofs
 	$(BIN)/python -m pytest -m prove $(PYTEST_ARGS)
 	$(BIN)/python -m tests.simulation --seeds 10000
+	$(BIN)/python -m tests.simulation.mutants
 
 docs:  ## where the documents are
 	@echo "README.md, CONTRIBUTING.md (map of the code), SECURITY.md, CHANGELOG.md"

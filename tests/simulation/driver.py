@@ -347,7 +347,7 @@ class Schedule:
         if scope.cancelled_caught:
             world.coverage.hit("cancelled", job.kind, f"run {world.run}")
         said = "cancelled" if outcome is None else job.failed(outcome) or "done"
-        world.tell(f"{job.kind} {job.name}: {said[:40]}")
+        world.tell(f"{job.kind} {job.name}: {said.partition('(')[0]}")
 
     async def _outcome(self, job: Job, s3: Engine) -> Outcome:
         if job.name not in self.journalled:

@@ -275,6 +275,12 @@ class Copy(Writing):
         scene.seed(self.source, self.contents[0])
         self.through = scene.random.random() < 0.4
 
+    def manifest(self) -> Manifest | None:
+        if self.through:
+            return None
+        source, target = S3Url(BUCKET, self.source), S3Url(BUCKET, self.key)
+        return Manifest(entries=[ManifestEntry("copy", Path(), target, source=source)])
+
     def check(self, outcome: Outcome | None) -> Iterable[str]:
         if not (self.through and self.scene.bits_flipped(self.source)):
             yield from super().check(outcome)

@@ -183,6 +183,8 @@ class Judge:
             if fault in (Fault.EXPIRED.value, Fault.DENIED.value)
         )
         most = 1 + seconds // (0.45 * sessions.lifetime) + faults + process.renewed_early
+        if sessions.denied_verbs:
+            most *= 2  # each session that worked is asked once whether it was revoked
         if process.fetches > most:
             yield f"(c) {process.fetches} calls for credentials, {most:.0f} had a reason"
 

@@ -187,24 +187,27 @@ class Coverage:
         self.hits.update(other)
 
     def table(self) -> str:
-        """A line for each fault, a column for each verb; cells count hits over all phases, and
-        after the slash the phases that were hit."""
+        """A line for each fault of a request, a column for each verb: how often, and in how many
+        phases. Then what else happened, a line each."""
         verbs = [verb for verb in VERBS if any(hit[1] == verb for hit in self.hits)]
-        others = sorted({hit[1] for hit in self.hits} - set(VERBS))
-        names = [*verbs, *others]
-        width = max((len(hit[0]) for hit in self.hits), default=5)
-        short = [_short(name) for name in names]
-        lines = [" " * width + "  " + "  ".join(f"{name:>10}" for name in short)]
-        for fault in sorted({hit[0] for hit in self.hits}):
-            cells = []
-            for name in names:
-                found = {p: n for (f, v, p), n in self.hits.items() if f == fault and v == name}
-                text = f"{sum(found.values())}/{len(found)}" if found else "."
-                cells.append(f"{text:>10}")
-            lines.append(f"{fault:<{width}}  " + "  ".join(cells))
-        pairs = len(self.hits)
-        lines.append(f"{pairs} pairs of fault and state (verb x phase) reached")
+        faults = sorted({fault for fault, verb, _ in self.hits if verb in VERBS})
+        width = max(map(len, faults), default=5)
+        lines = [" " * width + "".join(f"{_short(verb):>11}" for verb in verbs)]
+        lines += [
+            f"{fault:<{width}}" + "".join(self._cell(fault, verb) for verb in verbs)
+            for fault in faults
+        ]
+        rest = {(fault, place) for fault, place, _ in self.hits if place not in VERBS}
+        lines += [
+            f"{fault}, {place}: {self._cell(fault, place).strip()}" for fault, place in sorted(rest)
+        ]
+        lines.append(f"{len(self.hits)} pairs of fault and state (verb x phase) reached")
         return "\n".join(lines)
+
+    def _cell(self, fault: str, verb: str) -> str:
+        found = [count for hit, count in self.hits.items() if hit[:2] == (fault, verb)]
+        text = f"{sum(found)}/{len(found)}" if found else "."
+        return f"{text:>11}"
 
     def __repr__(self) -> str:
         return f"<Coverage {len(self.hits)} pairs>"
