@@ -102,7 +102,7 @@ class Exchange:
         if isinstance(outcome, Refused):
             raise await self._judged(credentials, self.error(outcome, verb, url))
         self.lease.report_worked(credentials)
-        self.world.sessions.worked = credentials.access_key_id
+        self.world.sessions.heard(credentials)
         if request.fault is Fault.NO_ETAG and verb != "complete multipart upload":
             raise ProtocolError(f"an answer without an ETag for {url}")
         if request.fault is Fault.WRONG_ECHO and verb != "complete multipart upload":

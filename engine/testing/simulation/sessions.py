@@ -32,6 +32,7 @@ class Sessions:
         self.lifetime = lifetime
         self.secrets: list[str] = []
         self.worked = ""
+        self.stale_answers = 0
         self._began: dict[str, float] = {}
         self._ends: dict[str, float] = {}
         self.revoked_before = float("-inf")
@@ -54,6 +55,11 @@ class Sessions:
             expires_at=datetime.fromtimestamp(now + self.lifetime, UTC),
             issued_at=datetime.fromtimestamp(now, UTC),
         )
+
+    def heard(self, credentials: Credentials) -> None:
+        """The engine has got an answer to a request that was carried out."""
+        self.worked = credentials.access_key_id
+        self.stale_answers += self._began[credentials.access_key_id] < self.revoked_before
 
     def newest_worked(self) -> bool:
         """Whether the engine has heard that the session that was issued last works."""
