@@ -1,4 +1,4 @@
-"""What must not be cut short: to_the_end().
+"""What must not be cut short: to_the_end(), and tasks of an object: Tasks.
 
 anyio's shields keep anyio's own cancellations away. Those of asyncio (``task.cancel()``, which
 ``asyncio.timeout`` and ``asyncio.TaskGroup`` use) go through every shield, so what is to be
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, final
 
 import anyio
 
@@ -43,3 +43,36 @@ async def to_the_end(work: Coroutine[Any, Any, T], grace: float | None = None) -
             task.exception()  # looked at, as nobody else will
         raise cancelled
     return task.result()
+
+
+@final
+class Tasks:
+    """Work of an object that is closed some time: whoever began it may be gone before its end.
+
+    The work tells its errors itself.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begin it in the running loop."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def wait(self) -> None:
+        """Until what is under way now is over."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def cancel(self) -> None:
+        """End all of it; ``wait`` tells when it has ended."""
+        for task in self._tasks:
+            task.cancel()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __repr__(self) -> str:
+        return f"<Tasks {len(self._tasks)}>"

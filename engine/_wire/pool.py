@@ -7,8 +7,10 @@ Reuse: last in, first out, so that a falling load lets the rest grow old and be 
 idle connections after 5 to 20 seconds; ours are dropped at 4. That does not remove the race, so
 a reused connection that dies before the first byte of the answer is replaced once, at once.
 
-Ahead: where many requests will follow an answer that is under way, their connections can be opened
-meanwhile: two round trips with TLS. A request takes one that is still being opened, too.
+Opening is the pool's, not a request's: who finds no idle connection has one opened, and takes
+whichever comes first, that one or another that is given back. So a new one, two round trips away
+with TLS, keeps nobody waiting while others lie idle; and where many requests will follow an answer
+that is under way, connections are opened ahead.
 """
 
 from __future__ import annotations
@@ -28,8 +30,9 @@ from engine._wire.endpoint import Origin
 from engine._wire.http11 import ResponseHead
 from engine._wire.landing import Landing
 from engine._wire.proxy import PROXY_LOGIN
-from engine.errors import ConnectionFailed, EngineError, ProtocolError, ProxyRefused
+from engine.errors import ConnectionFailed, ProtocolError, ProxyRefused
 from engine.protocols import Clock
+from engine.shield import Tasks
 
 IDLE_SECONDS = 4.0
 MAX_CONNECTIONS = 512
@@ -39,6 +42,7 @@ MAX_SMALL_BODY = 64 * 1024
 _CLOCK_STEP = 0.001
 # How long aclose waits for the sockets to go.
 _CLOSE_SECONDS = 1.0
+_CLOSED = "the connection pool is closed"
 
 Send = Callable[[Connection], Awaitable[None]]
 """Sends one request over a connection: ``begin_send`` and ``sent``, as often as needed."""
@@ -140,6 +144,34 @@ class _Places:
         assert self._free <= self.total, "more given back than taken"
 
 
+class _Line:
+    """Requests to one origin that wait for a connection, and how many are being opened: never
+    fewer than there are requests in it."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[asyncio.Future[Connection]] = deque()
+        self.coming = 0
+
+    def serve(self, connection: Connection) -> bool:
+        """Whether there was somebody to take it."""
+        if (place := self._first()) is None:
+            return False
+        place.set_result(connection)
+        return True
+
+    def fail(self, error: Exception) -> None:
+        """Tell the one who has waited longest."""
+        if (place := self._first()) is not None:
+            place.set_exception(error)
+
+    def _first(self) -> asyncio.Future[Connection] | None:
+        while self.waiting:
+            place = self.waiting.popleft()
+            if not place.done():  # else cancelled
+                return place
+        return None
+
+
 @final
 class ConnectionPool:
     """Connections to any number of origins, ``max_connections`` of them at once.
@@ -167,9 +199,8 @@ class ConnectionPool:
         # Oldest first, over all origins: one order for "last in, first out" and for eviction.
         self._idle: deque[tuple[Origin, Connection]] = deque()
         self._busy: set[Connection] = set()
-        # Of those that are opened ahead: how many, and who waits for one of them.
-        self._coming: dict[Origin, int] = {}
-        self._expecting: dict[Origin, deque[asyncio.Future[Connection | None]]] = {}
+        self._lines: dict[Origin, _Line] = {}
+        self._openings = Tasks()
         # Seconds from the beginning of a request to the head of its answer, the least so far;
         # 0 while there was none.
         self.round_trip = 0.0
@@ -228,9 +259,7 @@ class ConnectionPool:
             await self._places.take()
         connection: Connection | None = None
         try:
-            connection = self._take(origin) or await self._expected(origin)
-            if connection is None:
-                connection = await self._open(origin)
+            connection = self._take(origin) or await self._next(origin)
             try:
                 head = await self._ask(connection, method, send, patience, into, span)
             except ConnectionFailed:
@@ -239,6 +268,7 @@ class ConnectionPool:
                     raise
                 self._drop(connection)
                 self._replaced += 1
+                self._make_room()
                 connection = await self._open(origin)
                 head = await self._ask(connection, method, send, patience, into, span)
             self._check_own(origin, connection, head)
@@ -329,75 +359,88 @@ class ConnectionPool:
         return None
 
     async def open_ahead(self, origin: Origin, number: int) -> None:
-        """Have ``number`` connections open, busy ones included; returns when they are. One that
-        cannot be opened is left to the request that needs it: that says why."""
-
-        async def one() -> None:
-            connection = None
-            try:
-                with suppress(EngineError):
-                    connection = await self._open(origin)
-            finally:
-                self._coming[origin] -= 1
-                self._arrived(origin, connection)
-
+        """Have ``number`` connections open, busy ones included; returns when they are. Why one
+        cannot be opened is told to a request that waits for it, if there is one."""
         await self._connector.prepare(origin)
-        async with anyio.create_task_group() as tasks:
-            expected = sum(map(len, self._expecting.values()))  # counted among those at work, too
-            there = self._places.taken - expected + len(self._idle) + sum(self._coming.values())
-            for _ in range(min(number, self._places.total) - there):
-                self._coming[origin] = self._coming.get(origin, 0) + 1
-                tasks.start_soon(one)
+        waiting = sum(len(line.waiting) for line in self._lines.values())
+        # Who waits holds a place, and one is being opened for him.
+        there = self._places.taken - waiting + len(self._idle) + len(self._openings)
+        more = min(number, self._places.total) - there
+        for _ in range(more):
+            self._begin_opening(origin)
+        await self._openings.wait()
 
-    def _arrived(self, origin: Origin, connection: Connection | None) -> None:
-        """One that was opened ahead is there, or will not be: whoever waits for it has it."""
-        waiting = self._expecting.get(origin)
-        while waiting and (connection is not None or len(waiting) > self._coming[origin]):
-            place = waiting.popleft()
-            if not place.done():
-                place.set_result(connection)
-                return
-        if connection is not None:
-            self._give_back(origin, connection)
-
-    async def _expected(self, origin: Origin) -> Connection | None:
-        """One that is being opened ahead and that nobody else waits for, if there is one."""
-        waiting = self._expecting.setdefault(origin, deque())
-        if self._coming.get(origin, 0) <= len(waiting):
-            return None
-        place: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
-        waiting.append(place)
-        try:
-            return await place
-        except asyncio.CancelledError:
-            if place.done() and not place.cancelled():
-                if (connection := place.result()) is not None:
-                    self._give_back(origin, connection)
-            else:
+    async def _next(self, origin: Origin) -> Connection:
+        """The first that is given back, or has been opened."""
+        line = self._lines.setdefault(origin, _Line())
+        while True:
+            place: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+            line.waiting.append(place)
+            if line.coming < len(line.waiting):
+                self._begin_opening(origin)
+            try:
+                connection = await place
+            except asyncio.CancelledError:
                 with suppress(ValueError):  # passed over already
-                    waiting.remove(place)
-            raise
+                    line.waiting.remove(place)
+                if place.done() and not place.cancelled() and place.exception() is None:
+                    self._give_back(origin, place.result())
+                raise
+            if not connection.exchanges or connection.quiet():
+                return connection
+            self._drop(connection)  # it died in the moment between
+
+    def _begin_opening(self, origin: Origin) -> None:
+        self._make_room()
+        line = self._lines.setdefault(origin, _Line())
+        line.coming += 1
+        # The pool's own: whoever it was begun for may be served by another one before.
+        self._openings.start(self._open_for(origin, line))
+
+    async def _open_for(self, origin: Origin, line: _Line) -> None:
+        error: Exception
+        try:
+            connection = await self._open(origin)
+        except asyncio.CancelledError:
+            error = ConnectionFailed(_CLOSED)  # nobody else cancels it
+        except Exception as failed:
+            error = failed
+        else:
+            line.coming -= 1
+            if not line.serve(connection):
+                self._give_back(origin, connection)
+            return
+        line.coming -= 1
+        if len(line.waiting) > line.coming:
+            line.fail(error)
+
+    def _make_room(self) -> None:
+        """For one more: idle connections to other origins must not take us over the limit."""
+        there = len(self._busy) + len(self._openings)
+        while self._idle and there + len(self._idle) >= self._places.total:
+            self._drop(self._idle.popleft()[1])
 
     async def _open(self, origin: Origin) -> Connection:
         if self._closed:
-            raise ConnectionFailed("the connection pool is closed")
-        # Idle connections to other origins must not take us over the limit.
-        while self._idle and len(self._busy) + len(self._idle) >= self._places.total:
-            self._drop(self._idle.popleft()[1])
+            raise ConnectionFailed(_CLOSED)
         connection = await self._connector.open(origin)
         self._opened += 1
         self._busy.add(connection)
         return connection
 
     def _give_back(self, origin: Origin, connection: Connection) -> None:
-        self._busy.discard(connection)
         if self._closed or self._max_idle == 0:
             self._drop(connection)
             return
+        connection.rest(self._clock.monotonic())
+        line = self._lines.get(origin)
+        if line is not None and line.serve(connection):
+            self._reused += 1
+            return
+        self._busy.discard(connection)
         # Only idle ones count here: busy ones do not push an idle one out.
         while len(self._idle) >= self._max_idle:
             self._drop(self._idle.popleft()[1])
-        connection.rest(self._clock.monotonic())
         self._idle.append((origin, connection))
 
     def _drop_old(self) -> None:
@@ -413,6 +456,10 @@ class ConnectionPool:
     async def aclose(self) -> None:
         """Close all connections. Requests under way fail with ConnectionFailed."""
         self._closed = True
+        self._openings.cancel()
+        for line in self._lines.values():
+            while line.waiting:
+                line.fail(ConnectionFailed(_CLOSED))
         closing = list(self._busy)
         for connection in closing:
             connection.abort()
@@ -421,6 +468,7 @@ class ConnectionPool:
             self._drop(closing[-1])
         # The transports let go of their sockets in the next rounds of the loop.
         with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+            await self._openings.wait()
             for connection in closing:
                 await connection.closed()
 

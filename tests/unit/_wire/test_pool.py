@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+import trustme
 
 from engine._wire.connect import Connector
 from engine._wire.connection import Connection
@@ -66,9 +69,10 @@ async def test_an_idle_connection_is_kept_beside_two_busy_ones() -> None:
 
 async def test_the_oldest_idle_connection_makes_room() -> None:
     async with pooled(max_idle=2) as (_, pool, address):
-        async with anyio.create_task_group() as group:
+        async with AsyncExitStack() as busy:
             for _ in range(5):
-                group.start_soon(fetch, pool, address)
+                asked = pool.request(address, "GET", send, repeatable=True)
+                await (await busy.enter_async_context(asked)).read_small()
         statistics = pool.statistics()
         assert (statistics.idle, statistics.dropped) == (2, 3)
 
@@ -219,9 +223,8 @@ async def test_connections_are_opened_ahead_and_used_whether_they_are_there_yet_
             await anyio.sleep(0)
             for _ in range(4):
                 tasks.start_soon(fetch, pool, address)
-        assert origin.connections == pool.statistics().opened == 4
         await pool.open_ahead(address, 4)
-        assert origin.connections == 4, "there are so many already"
+        assert origin.connections == pool.statistics().opened == 4, "there are so many already"
         assert 0 < pool.round_trip < 5
 
 
@@ -244,6 +247,54 @@ async def test_one_that_was_waited_for_and_is_not_wanted_any_more_goes_to_the_ne
             await fetch(pool, address)
         assert await fetch(pool, address) == b"abc"
         assert origin.connections == 1
+
+
+@asynccontextmanager
+async def greeting_one(port: int) -> AsyncIterator[int]:
+    """A front of ``port`` that takes all calls, and hands on what the first one says."""
+    calls: list[asyncio.StreamWriter] = []
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while piece := await reader.read(65536):
+            writer.write(piece)
+            await writer.drain()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        calls.append(writer)
+        if len(calls) > 1:
+            return
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(pump, reader, back)
+            await pump(there, writer)
+            tasks.cancel_scope.cancel()
+        back.transport.abort()
+
+    server = await asyncio.start_server(forward, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for writer in calls:
+            writer.transport.abort()
+
+
+async def test_one_that_is_given_back_is_taken_by_who_waits_for_a_new_one(tmp_path: Path) -> None:
+    authority, served = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(served)
+    authority.cert_pem.write_to_path(bundle := tmp_path / "ca.pem")
+    async with run_origin(served) as origin, greeting_one(origin.port) as port:
+        origin.objects["/x"] = b"abc"
+        pool = ConnectionPool(Connector(Timeouts(), ThreadDoor(), str(bundle)), LoopClock())
+        address = Address("https", "127.0.0.1", port)
+        await fetch(pool, address)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(fetch, pool, address)
+            # Two more calls were made for them, and are not heard.
+        assert (pool.statistics().opened, pool.statistics().reused) == (1, 3)
+        assert origin.connections == 1
+        await pool.aclose()
 
 
 async def test_a_connection_that_died_before_its_first_request_is_replaced() -> None:
