@@ -24,7 +24,7 @@ from engine._wire.connection import Connection
 from engine._wire.endpoint import Origin
 from engine._wire.proxy import ConnectProtocol, absolute_form, tls_inside
 from engine._wire.resolve import Resolver
-from engine._wire.tls import RECEIVE, TlsTransport
+from engine._wire.tls import TlsBuffers, TlsTransport
 from engine.config import Timeouts
 from engine.errors import NotConnected, UsageError
 from engine.proxies import Proxies, Proxy
@@ -71,7 +71,7 @@ class Connector:
         self._proxies = proxies or Proxies()
         self._resolver = resolver or Resolver()
         self._context: ssl.SSLContext | None = None
-        self._received = memoryview(b"")
+        self._buffers: TlsBuffers | None = None
         self._context_lock = anyio.Lock()
 
     async def prepare(self, origin: Origin) -> None:
@@ -163,11 +163,12 @@ class Connector:
         self, factory: Callable[[], Connection], host: str, port: int
     ) -> Connection:
         """The same with TLS of our own."""
-        context, received = await self._tls(), self._received
+        context = await self._tls()
+        buffers = self._buffers = self._buffers or TlsBuffers()
         layers: list[TlsTransport] = []
 
         def layer() -> TlsTransport:
-            layers.append(TlsTransport(factory(), context, host, received))
+            layers.append(TlsTransport(factory(), context, host, buffers))
             return layers[-1]
 
         async def shake(transport: TlsTransport) -> None:
@@ -224,7 +225,6 @@ class Connector:
         async with self._context_lock:
             if self._context is None:
                 self._context = await self._threads.run(_tls_context, self._ca_bundle)
-                self._received = memoryview(bytearray(RECEIVE))
             return self._context
 
     def __repr__(self) -> str:

@@ -5,13 +5,15 @@ certificates are trusted (``connect``), HTTP.
 
 Why not the loops' own: they keep what was received, and what OpenSSL made of it, in buffers of
 256 KiB and 340 KiB for each connection and for good, up to 300 MB for the 512 connections that
-small objects on a far server are worth. Here one buffer takes what comes on all connections, and a
-connection's own two hold a record each, 16 KiB; so bytes are also taken apart while they are in a
-core's cache.
+small objects on a far server are worth. Here all connections share the buffer that takes what comes
+and the two that OpenSSL reads and writes, and a connection has only what is left of a record that
+has not come whole; so bytes are also taken apart while they are in a core's cache.
 
 Rules of this file
-- OpenSSL is given whole records, or the beginning of one: it is asked for plaintext only when there
-  is some, for its "want read" is an exception that costs as much as deciphering.
+- OpenSSL is given whole records only, and takes each at once: nothing of one connection is left in
+  the shared buffers when something of another comes, or when anybody else is called. So it is also
+  asked for plaintext only when there is some: its "want read" is an exception that costs as much as
+  deciphering.
 - Whoever reads may pause at any byte: what came behind it is kept aside until he goes on.
 """
 
@@ -31,6 +33,17 @@ _HEADER = 5
 FEW = 80 * 1024
 # What one look at a socket takes at most.
 RECEIVE = 256 * 1024
+# What records begin with (RFC 8446, 5.1): change of ciphers, alert, handshake, data.
+_TYPES = range(20, 24)
+
+
+@final
+class TlsBuffers:
+    """Of all connections of one loop: nothing stays in them."""
+
+    def __init__(self) -> None:
+        self.received = memoryview(bytearray(RECEIVE))
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
 
 
 @final
@@ -38,16 +51,16 @@ class TlsTransport(asyncio.BufferedProtocol, asyncio.Transport):
     """The protocol of a plain transport, and the transport of a ``Connection``.
 
     Args:
-        received: Takes what comes; shared by all connections of one loop, as nothing stays in it.
+        buffers: Shared by all connections of one loop.
     """
 
     def __init__(
-        self, above: Connection, context: ssl.SSLContext, name: str, received: memoryview
+        self, above: Connection, context: ssl.SSLContext, name: str, buffers: TlsBuffers
     ) -> None:
         super().__init__()
         self.above = above
-        self._received = received
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._received = buffers.received
+        self._incoming, self._outgoing = buffers.incoming, buffers.outgoing
         self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
         self._below: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
@@ -58,8 +71,7 @@ class TlsTransport(asyncio.BufferedProtocol, asyncio.Transport):
         self._aside = b""
         self._target: memoryview | None = None
         self._filled = 0
-        self._header = b""
-        self._left = 0  # of the record that is coming in
+        self._part = b""  # of the record that is coming in
         self._error: Exception | None = None
         self._eof = False
 
@@ -188,17 +200,23 @@ class TlsTransport(asyncio.BufferedProtocol, asyncio.Transport):
             self._break(error)
             return
         else:
+            self._flush()
             self._open = True
             self.above.connection_made(self)
             if not self._done.done():
                 self._done.set_result(None)
+            return
         self._flush()
 
     def _flush(self) -> None:
-        if self._outgoing.pending and self._below is not None:
-            self._below.write(self._outgoing.read())
+        if self._outgoing.pending:
+            data = self._outgoing.read()
+            if self._below is not None:
+                self._below.write(data)
 
     def _break(self, error: Exception) -> None:
+        self._incoming.read()  # what OpenSSL did not take is not for others
+        self._outgoing.read()
         self._error = error
         if self._below is not None:
             self._below.abort()
@@ -207,26 +225,24 @@ class TlsTransport(asyncio.BufferedProtocol, asyncio.Transport):
         """Take records apart until there are no more, or nobody wants them."""
         at, size = 0, len(view)
         try:
-            while at < size:
-                if self._target is not None and not (self._left or self._header):
+            while at < size and self._error is None:
+                if self._target is not None and not self._part:
                     at = self._take_whole(view, at, self._target)
                 at = self._feed(view, at)
-                if self._left or self._header:
-                    if not self._open and self._error is None:
-                        self._shake()  # what is no TLS shows in its first bytes
+                if self._part:
                     break  # the rest of the record is still to come
                 if self._open:
                     self._decipher()
                     if self._held or not self._open:
                         self._aside = bytes(view[at:])
                         return
-                elif self._error is None:
+                else:
                     self._shake()
             self._deliver()
         except ssl.SSLError as error:
+            self._incoming.read()
             self._deliver()
             self._break(error)
-        self._flush()  # an answer to a change of keys, most likely none
 
     def _take_whole(self, view: memoryview, at: int, target: memoryview) -> int:
         """Records that are there from end to end, as many as there is room for, but for the last
@@ -247,23 +263,28 @@ class TlsTransport(asyncio.BufferedProtocol, asyncio.Transport):
         return at
 
     def _feed(self, view: memoryview, at: int) -> int:
-        """Give OpenSSL the rest of a record, or as much of it as has come."""
-        if not self._left:
-            header = self._header
-            if header or len(view) - at < _HEADER:
-                more = view[at : at + _HEADER - len(header)]
-                self._incoming.write(more)
-                header, at = header + more, at + len(more)
-                self._header = b"" if len(header) == _HEADER else header
-                if self._header:
-                    return at
-                self._left = header[3] << 8 | header[4]
-            else:
-                self._left = _HEADER + (view[at + 3] << 8 | view[at + 4])
-        stop = min(at + self._left, len(view))
+        """Give OpenSSL the next record, or keep as much of it as has come; returns its end."""
+        part = self._part
+        if not part and len(view) - at >= _HEADER:
+            stop = at + _HEADER + (view[at + 3] << 8 | view[at + 4])
+            if stop <= len(view):
+                self._incoming.write(view[at:stop])
+                return stop
+        if len(part) < _HEADER:
+            self._part = part + view[at : at + _HEADER - len(part)]
+            at += len(self._part) - len(part)
+            part = self._part
+            if len(part) < _HEADER:
+                return at
+        stop = at + _HEADER + (part[3] << 8 | part[4]) - len(part)
+        if stop > len(view) and part[0] in _TYPES:
+            self._part = part + view[at:]
+            return len(view)
+        # Whole; or no record, which may have no end: OpenSSL says so.
+        self._incoming.write(part)
         self._incoming.write(view[at:stop])
-        self._left -= stop - at
-        return stop
+        self._part = b""
+        return min(stop, len(view))
 
     def _decipher(self) -> None:
         """Read all that is in: a record, behind what a pause has left of the last one."""
@@ -288,6 +309,7 @@ class TlsTransport(asyncio.BufferedProtocol, asyncio.Transport):
                 return
 
     def _deliver(self) -> None:
+        self._flush()  # an answer to a change of keys, most likely none
         if self._target is not None:
             self._target, filled = None, self._filled
             if filled and self._open:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ import trustme
 from engine._wire.connect import Connector
 from engine._wire.connection import Connection
 from engine._wire.endpoint import Origin as Address
+from engine._wire.tls import TlsTransport
 from engine.config import Timeouts
 from engine.errors import ConnectionFailed, NotConnected
 from engine.threads import ThreadDoor
@@ -54,7 +56,9 @@ async def cut_up(port: int, sizes: list[int]) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def connected(tmp_path: Path, sizes: list[int]) -> AsyncIterator[tuple[Origin, Connection]]:
+async def served(
+    tmp_path: Path, sizes: list[int]
+) -> AsyncIterator[tuple[Origin, Connector, Address]]:
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -62,7 +66,13 @@ async def connected(tmp_path: Path, sizes: list[int]) -> AsyncIterator[tuple[Ori
     authority.cert_pem.write_to_path(str(bundle))
     async with run_origin(context) as origin, cut_up(origin.port, sizes) as port:
         connector = Connector(Timeouts(), ThreadDoor(), str(bundle))
-        connection = await connector.open(Address("https", "127.0.0.1", port))
+        yield origin, connector, Address("https", "127.0.0.1", port)
+
+
+@asynccontextmanager
+async def connected(tmp_path: Path, sizes: list[int]) -> AsyncIterator[tuple[Origin, Connection]]:
+    async with served(tmp_path, sizes) as (origin, connector, address):
+        connection = await connector.open(address)
         try:
             yield origin, connection
         finally:
@@ -97,6 +107,43 @@ async def test_bytes_are_right_however_records_are_cut_and_read(
             assert await get(connection, len(data), piece) == data
             assert await get(connection, len(data), piece, rest=piece > 1000) == data
         assert connection.reusable
+
+
+async def test_connections_that_share_buffers_do_not_share_bytes(tmp_path: Path) -> None:
+    """Pieces of records come in turn; some connections break, one by bytes that are no record."""
+    data = [Random(number).randbytes(60_001) for number in range(12)]
+    right = []
+
+    async def one(number: int, connection: Connection) -> None:
+        path = f"/{number}"
+        for _ in range(3):
+            with contextlib.suppress(ConnectionFailed):
+                connection.begin("GET")
+                connection.begin_send(memoryview(b"GET %s HTTP/1.1\r\n\r\n" % path.encode()))
+                await connection.sent()
+                assert (await connection.head()).status == 200
+                body = memoryview(bytearray(60_001))
+                connection.begin_fill(body)
+                await connection.filled()
+                assert bytes(body) == data[number]
+                right.append(number)
+            if number % 4 == 3:
+                transport = connection._transport
+                assert isinstance(transport, TlsTransport)
+                transport.get_buffer(-1)[:20] = b"\x17\x03\x03\x00\x0f" + bytes(15)
+                transport.buffer_updated(20)
+                return
+
+    async with served(tmp_path, [4000, 3, 900, 17_000, 1]) as (origin, connector, address):
+        origin.objects.update({f"/{number}": body for number, body in enumerate(data)})
+        connections = [await connector.open(address) for _ in data]
+        async with anyio.create_task_group() as tasks:
+            for number, connection in enumerate(connections):
+                tasks.start_soon(one, number, connection)
+        assert Counter(right) == {number: 1 if number % 4 == 3 else 3 for number in range(12)}
+        for connection in connections:
+            connection.abort()
+            await connection.closed()
 
 
 async def test_bodies_of_all_lengths_arrive(tmp_path: Path) -> None:
