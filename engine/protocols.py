@@ -171,17 +171,19 @@ class ByteSink(Protocol):
     descriptor: int | None = None
     """Of an open file that takes the bytes at the same offsets, readable and writable, for the
     kernel to fill; or None."""
+    lands: int = -1
+    """Bytes of the one object that it takes; -1 where that is not known, or not one object."""
     room: memoryview | None = None
-    """Memory around ``memory`` that may be overwritten, too, so that an answer is received as it
-    comes, its head included; ``landed`` is called then."""
+    """Memory around ``memory`` that may be overwritten, too, so that an answer of ``lands`` bytes
+    is received as it comes, its head included; ``landed`` is called then. Not looked at before the
+    answer comes."""
 
     @abstractmethod
     def write_at(self, offset: int, view: memoryview) -> None: ...
 
     def landed(self, start: int) -> None:
         """All bytes are in ``room``, from ``start`` on: there ``memory`` is now."""
-        if self.room is not None and self.memory is not None:
-            self.memory = self.room[start : start + len(self.memory)]
+        return
 
 
 class DataPlane(Protocol):

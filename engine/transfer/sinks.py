@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
 from typing import final
 
 from engine import disk
@@ -47,14 +49,30 @@ HEAD_ROOM = 2 * KiB
 class SmallSink(ByteSink):
     """A whole small object in memory, received together with the head of its answer.
 
+    The memory is taken when the answer comes, or somebody else looks at it: of the hundreds that a
+    far server is asked for at once, few are on their way.
+
     Args:
-        buffer: Of ``HEAD_ROOM`` and ``size`` bytes at least.
+        take: Gives a buffer of ``HEAD_ROOM`` and ``size`` bytes at least.
     """
 
-    def __init__(self, size: int, buffer: bytearray) -> None:
-        self.buffer = buffer
-        self.room: memoryview = memoryview(buffer)[: HEAD_ROOM + size]
-        self.memory: memoryview = self.room[HEAD_ROOM:]  # until it has landed
+    def __init__(self, size: int, take: Callable[[], bytearray]) -> None:
+        self.lands = size
+        self.buffer: bytearray | None = None
+        self._take = take
+
+    # Written once, here; mypy knows no lazy attribute.
+    @cached_property
+    def room(self) -> memoryview:  # type: ignore[override]
+        self.buffer = self._take()
+        return memoryview(self.buffer)[: HEAD_ROOM + self.lands]
+
+    @cached_property
+    def memory(self) -> memoryview:  # type: ignore[override]
+        return self.room[HEAD_ROOM:]  # until it has landed
 
     def write_at(self, offset: int, view: memoryview) -> None:
         self.memory[offset : offset + len(view)] = view
+
+    def landed(self, start: int) -> None:
+        self.memory = self.room[start : start + self.lands]

@@ -22,6 +22,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import final
 
@@ -110,20 +111,23 @@ class FileWriter:
         self._kept = 0
 
     def sink(self, size: int) -> SmallSink:
-        """Memory for a small object that is to be written, of what an earlier one is done with:
-        new memory would have to be cleared."""
+        """For a small object that is to be written."""
         needed = -(-(HEAD_ROOM + size) // BUFFER_STEP) * BUFFER_STEP
-        kept = self._buffers.get(needed)
-        if not kept:
-            return SmallSink(size, bytearray(needed))
-        self._kept -= 1
-        return SmallSink(size, kept.pop())
+        return SmallSink(size, partial(self._buffer, needed))
 
     def give_back(self, sink: SmallSink) -> None:
         """Its bytes are not needed any more."""
-        if self._kept < MAX_BUFFERS:
+        if sink.buffer is not None and self._kept < MAX_BUFFERS:
             self._kept += 1
             self._buffers.setdefault(len(sink.buffer), []).append(sink.buffer)
+
+    def _buffer(self, size: int) -> bytearray:
+        """Memory that an earlier one is done with: new memory would have to be cleared."""
+        kept = self._buffers.get(size)
+        if not kept:
+            return bytearray(size)
+        self._kept -= 1
+        return kept.pop()
 
     async def write(
         self, target: Path, data: bytes | bytearray | memoryview, mtime_ns: int | None = None

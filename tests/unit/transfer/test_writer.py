@@ -15,7 +15,6 @@ from engine.disk import in_memory
 from engine.errors import TransferError, UsageError
 from engine.threads import ThreadDoor
 from engine.transfer import writer as writer_room
-from engine.transfer.sinks import SmallSink
 from engine.transfer.writer import FileWriter
 
 _SHARED_MEMORY = Path("/dev/shm")
@@ -118,15 +117,20 @@ async def test_who_is_cancelled_leaves_no_half_and_holds_up_nobody(
 
 def test_memory_of_an_object_that_is_written_is_used_again() -> None:
     writer = FileWriter(ThreadDoor())
-    first, other = writer.sink(1000), writer.sink(1000)
+    first, other, unused = (writer.sink(1000) for _ in range(3))
+    assert first.buffer is None, "nothing has come yet"
+    first.memory[:] = other.memory[:] = b"x" * 1000
     assert first.buffer is not other.buffer
-    first.memory[:] = b"x" * 1000
     writer.give_back(first)
+    writer.give_back(unused)
     bigger = writer.sink(10**6)
-    assert bigger.buffer is not first.buffer and len(bigger.memory) == 10**6
+    assert len(bigger.memory) == 10**6 and bigger.buffer is not first.buffer
     again = writer.sink(2000)
-    assert again.buffer is first.buffer and len(again.memory) == 2000
-    for _ in range(2 * writer_room.MAX_BUFFERS):
-        writer.give_back(SmallSink(1, bytearray(writer_room.BUFFER_STEP)))
-    kept = [writer.sink(1).buffer for _ in range(3 * writer_room.MAX_BUFFERS)]
-    assert len({id(buffer) for buffer in kept}) == len(kept)
+    assert len(again.memory) == 2000 and again.buffer is first.buffer
+    many = [writer.sink(1) for _ in range(2 * writer_room.MAX_BUFFERS)]
+    for sink in many:
+        sink.write_at(0, memoryview(b"x"))
+    for sink in many:
+        writer.give_back(sink)
+    kept = [writer.sink(1).room for _ in range(3 * writer_room.MAX_BUFFERS)]
+    assert len({id(room.obj) for room in kept}) == len(kept)
