@@ -69,7 +69,7 @@ class Verifier:
         self._info = info
         self._parts = parts
         self._crcs = list(crcs)
-        self._algorithm = algorithm
+        self._algorithm = self._fetched_by = algorithm
         self._context = context
         self._sum_span = sum_span
         self._fetch_again = fetch_again
@@ -214,5 +214,8 @@ class Verifier:
 
         crcs = await run_parts(wanted, again, self._context.config.parts_at_first)
         for index, crc in zip(wanted, crcs, strict=True):
+            if self._algorithm is not self._fetched_by:
+                part = self._parts[index]
+                crc = await self._sum_span(self._algorithm, part.offset, part.length)
             self._crcs[index] = crc
         self._fetched_again.update(wanted)

@@ -36,6 +36,7 @@ def test_other_seeds_are_other_runs() -> None:
 _FOUND = {
     4: "an upload that a 500 had begun was told by nobody",
     145: "a small object of unequal parts was called damaged",
+    10025: "a small object with another kind of checksum was not healed",
     641: "a disk that did not give back a kept range ended the run",
 }
 
