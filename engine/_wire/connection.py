@@ -226,11 +226,11 @@ class Connection(Bodies, asyncio.BufferedProtocol):
         """Whether the idle connection still lives: open, and nothing to read on it."""
         if self._lost or self._eof or self._error or self._start != self._end:
             return False
-        if self._transport is None:
-            return False
-        if self._hears is None:
+        if self._secure and not self.exchanges:
+            return True  # tickets are unread as long as the loop is busy
+        if self._hears is None and self._transport is not None:
             self._hears = listener(self._transport)
-        return not self._hears()
+        return self._hears is not None and not self._hears()
 
     def abort(self) -> None:
         """Close at once and give all buffers back. Safe to call twice."""
