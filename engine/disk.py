@@ -18,6 +18,7 @@ from os import (
     fsync,
     ftruncate,
     lstat,
+    mkdir,
     open,
     preadv,
     pwrite,
@@ -48,7 +49,9 @@ __all__ = [
     "ftruncate",
     "in_memory",
     "lstat",
+    "mkdir",
     "monotonic",
+    "names_in",
     "open",
     "posix_fallocate",
     "preadv",
@@ -87,3 +90,9 @@ def folder_in_memory(folder: str | os.PathLike[str]) -> bool | None:
         return in_memory(stat(folder).st_dev)
     except (OSError, ValueError):
         return None
+
+
+def names_in(descriptor: int | None, folder: str) -> list[str]:
+    """The names in a folder: the open one, or that of the path where there is none."""
+    with os.scandir(folder if descriptor is None else descriptor) as found:
+        return [item.name for item in found]

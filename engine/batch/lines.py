@@ -28,6 +28,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     size: int | None = None
     etag: str | None = None
     source: str | None = None
+    below: str = ""
 
 
 def write(entries: Iterable[ManifestEntry], path: Path) -> int:
@@ -91,11 +92,28 @@ def _entry_of(line: _Line) -> ManifestEntry:
     if (line.op == "copy") != (source is not None) or (line.op == "copy") == bool(line.path):
         raise UsageError(f"{line.op} needs a {'source' if line.op == 'copy' else 'path'}, no other")
     return ManifestEntry(
-        line.op, Path(line.path), S3Url.parse(line.url), line.size, line.etag, source=source
+        line.op,
+        Path(line.path),
+        S3Url.parse(line.url),
+        line.size,
+        line.etag,
+        source=source,
+        below=_below(line),
     )
+
+
+def _below(line: _Line) -> Path | None:
+    if not line.below:
+        return None
+    folder, path = Path(line.below), Path(line.path)
+    inside = path.is_relative_to(folder) and path != folder
+    if line.op != "download" or not inside or ".." in path.relative_to(folder).parts:
+        raise UsageError(f"{line.path} is not below {line.below}")
+    return folder
 
 
 def _encode(entry: ManifestEntry) -> bytes:
     path, source = (str(entry.path), None) if entry.source is None else ("", str(entry.source))
-    line = _Line(entry.operation, str(entry.url), path, entry.size, entry.etag, source)
+    below = "" if entry.below is None else str(entry.below)
+    line = _Line(entry.operation, str(entry.url), path, entry.size, entry.etag, source, below)
     return msgspec.json.encode(line) + b"\n"

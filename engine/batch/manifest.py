@@ -23,7 +23,8 @@ class ManifestEntry(Struct, frozen=True):
     """One object to move. ``size`` and ``etag`` are what was seen when it was listed.
 
     ``problem`` names why the entry cannot be moved; it is reported and nothing is sent. A copy
-    has a ``source`` at S3 and no path.
+    has a ``source`` at S3 and no path. ``below`` is the folder that a download's path must stay
+    in, over no symbolic link; without it the path may lead anywhere.
     """
 
     operation: Operation
@@ -33,6 +34,7 @@ class ManifestEntry(Struct, frozen=True):
     etag: str | None = None
     problem: str = ""
     source: S3Url | None = None
+    below: Path | None = None
 
     @property
     def name(self) -> str:

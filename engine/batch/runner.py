@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 
 from engine.batch.backlog import Backlog
-from engine.batch.manifest import Manifest
+from engine.batch.manifest import Manifest, ManifestEntry
 from engine.batch.report import Failure, Outcome, Report
 from engine.batch.walk import Item, items_of
 from engine.errors import CredentialsError, EngineError, ObjectExists, TransferError
@@ -23,6 +24,7 @@ from engine.transfer.checksums import chosen
 from engine.transfer.context import TransferContext
 from engine.transfer.copy import copy
 from engine.transfer.download import download
+from engine.transfer.folders import Trees
 from engine.transfer.sources import open_file, read_small
 from engine.transfer.temporaries import Temporaries
 from engine.transfer.upload import upload
@@ -75,11 +77,26 @@ async def move_all(
     Raises:
         UsageError, CredentialsError, JournalError: As ``run_batch``.
     """
+    if journal is not None:
+        context = _of_run(context, journal)
+    with Trees() as trees:
+        failed = await _move_all(manifest, context, take, journal, trees)
+    if journal is not None:
+        journal.finish(failed)
+
+
+async def _move_all(
+    manifest: Manifest,
+    context: TransferContext,
+    take: Callable[[Outcome], Awaitable[None]],
+    journal: Journal | None,
+    trees: Trees,
+) -> int:
+    """How many have failed, and may be tried again."""
     runners = failed = 0
     backlog = Backlog[Item]()
     stopped: list[EngineError] = []
-    if journal is not None:
-        context = _of_run(context, journal)
+    within = _contexts(context, trees)
 
     async def runner(scope: anyio.CancelScope) -> None:
         nonlocal failed
@@ -87,7 +104,7 @@ async def move_all(
             more_runners(backlog.waiting)
             entry = item.entry
             try:
-                outcome: Outcome = await _move(item, context, journal)
+                outcome: Outcome = await _move(item, within(entry), journal)
             except CredentialsError as error:
                 stopped.append(error)
                 scope.cancel()
@@ -128,8 +145,21 @@ async def move_all(
         backlog.close()
     if stopped:
         raise stopped[0]
-    if journal is not None:
-        journal.finish(failed)
+    return failed
+
+
+def _contexts(context: TransferContext, trees: Trees) -> Callable[[ManifestEntry], TransferContext]:
+    """What an entry is moved with: one context for all files that must stay in one folder."""
+    made: dict[Path | None, TransferContext] = {None: context}
+
+    def within(entry: ManifestEntry) -> TransferContext:
+        found = made.get(entry.below)
+        if found is None:
+            assert entry.below is not None
+            found = made[entry.below] = replace(context, tree=trees.of(entry.below))
+        return found
+
+    return within
 
 
 def _of_run(context: TransferContext, journal: Journal) -> TransferContext:

@@ -183,4 +183,4 @@ def _entry_of(tree: Tree, info: ObjectInfo, known: set[str]) -> ManifestEntry | 
         return ManifestEntry(
             "download", tree.folder, info.url, info.size, info.etag, problem=str(error)
         )
-    return ManifestEntry("download", path, info.url, info.size, info.etag)
+    return ManifestEntry("download", path, info.url, info.size, info.etag, below=tree.folder)

@@ -10,6 +10,7 @@ from engine.options import PLAIN, ObjectOptions
 from engine.protocols import Clock, ControlPlane, DataPlane, Lease, ObjectJournal
 from engine.retry import Retrier
 from engine.threads import ThreadDoor
+from engine.transfer.folders import OpenTree
 from engine.transfer.limiter import Limiter
 from engine.transfer.temporaries import WITHOUT_RUN, Temporaries
 from engine.transfer.writer import FileWriter
@@ -35,8 +36,11 @@ class CopyRules:
 
 @dataclass(frozen=True, slots=True)
 class TransferContext:
-    """Shared by all transfers of one engine and one lease, but for ``journal``: what is kept of the
-    one object that is moved, where anything is."""
+    """Shared by all transfers of one engine and one lease, but for
+
+    ``journal``: what is kept of the one object that is moved, where anything is;
+    ``tree``: the folder that the files which are written must stay in, where there is one.
+    """
 
     data: DataPlane
     control: ControlPlane
@@ -52,6 +56,7 @@ class TransferContext:
     copies: CopyRules = CopyRules()
     journal: ObjectJournal | None = None
     temporaries: Temporaries = WITHOUT_RUN
+    tree: OpenTree | None = None
 
 
 def uncounted(context: TransferContext) -> TransferContext:

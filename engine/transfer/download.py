@@ -178,7 +178,7 @@ async def _small(
     verified = algorithm is not None and _equal(info.checksum, algorithm, receipt.crc)
     if not verified:
         verified = await _verify_small(info, sink, algorithm, receipt.crc, context)
-    await context.writer.write(target, sink.memory, _mtime(info, context))
+    await context.writer.write(target, sink.memory, _mtime(info, context), context.tree)
     context.writer.give_back(sink)
     return info, verified
 
@@ -252,7 +252,13 @@ async def _into_file(
     partial: PartialFile | None = None
     try:
         async with partial_file(
-            target, info.size, context.door, context.temporaries, name=name, taken=taken.partial
+            target,
+            info.size,
+            context.door,
+            context.temporaries,
+            name=name,
+            taken=taken.partial,
+            tree=context.tree,
         ) as partial:
             try:
                 verified = await _fill(info, partial, plan, context, sizes, taken.crcs)

@@ -20,6 +20,7 @@ import anyio
 from engine import disk
 from engine.errors import ObjectExists, TransferError, UnsafeKey, UsageError
 from engine.threads import ThreadDoor
+from engine.transfer.folders import Folder, OpenTree, enter
 from engine.transfer.temporaries import WITHOUT_RUN, Temporaries
 
 # Folders that are remembered as no links; each is asked again when they are forgotten.
@@ -35,12 +36,14 @@ class PartialFile:
     """A file that is being written, and what it will be called.
 
     Attributes:
+        folder: In which it is, held open.
         kept: It is to stay where it is, for whoever goes on with it.
     """
 
     target: Path
     temporary: Path
     descriptor: int
+    folder: Folder
     published: bool = field(default=False)
     kept: bool = field(default=False)
 
@@ -54,6 +57,7 @@ async def partial_file(
     *,
     name: str = "",
     taken: PartialFile | None = None,
+    tree: OpenTree | None = None,
 ) -> AsyncIterator[PartialFile]:
     """A temporary file of ``size`` bytes beside ``target``; removed unless ``publish`` ran, or it
     is to be kept.
@@ -61,17 +65,21 @@ async def partial_file(
     Args:
         name: That it must have; else one of ``names``.
         taken: One that is there already.
+        tree: What the target must stay in; else its path may have links on its way.
 
     Raises:
         UsageError: The target is a folder or cannot be written.
+        UnsafeKey: A symbolic link in the tree is in the way.
         TransferError: The disk is full.
     """
     try:
         partial = taken
         if partial is not None:
-            await door.run(names.tidy, target.parent)
+            await door.run(names.tidy, partial.folder)
         else:
-            partial = await door.run(_open_partial, target, size, names, name, discard=_discard)
+            partial = await door.run(
+                _open_partial, target, size, names, name, tree, discard=_discard
+            )
     except OSError as error:
         raise local_error(target, error) from None
     except ValueError as error:
@@ -95,8 +103,8 @@ async def publish(partial: PartialFile, door: ThreadDoor, mtime_ns: int | None =
     await door.run(_publish, partial, mtime_ns)
 
 
-def check_target(target: Path) -> int | None:
-    """The mode of the file that ``target`` is by now, or None.
+def check_target(target: Path, folder: Folder) -> int | None:
+    """The mode of the file that ``target``, in ``folder``, is by now, or None.
 
     A rename would put a file in the place of a device, a pipe or a link: the device would be
     gone for everybody, and who made the link meant the file that it leads to.
@@ -105,12 +113,15 @@ def check_target(target: Path) -> int | None:
         UsageError: ``target`` cannot become a file, or is what must not be replaced.
     """
     try:
-        mode = disk.lstat(target).st_mode
+        mode = disk.lstat(folder.name(name_of(target)), dir_fd=folder.at).st_mode
     except (FileNotFoundError, NotADirectoryError):
         return None
     if stat.S_ISDIR(mode) or (stat.S_ISLNK(mode) and target.is_dir()):
         raise UsageError(
-            f"{target} is a folder", fix="End it with a slash to put the object into it"
+            f"{target} is a folder",
+            fix="End it with a slash to put the object into it"
+            if folder.tree.single
+            else "Move it away, or copy this object alone, to another name",
         )
     if not stat.S_ISREG(mode):
         what = "a symbolic link" if stat.S_ISLNK(mode) else "a device, pipe or socket"
@@ -185,35 +196,33 @@ def _cut(text: str) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
-def _open_partial(target: Path, size: int, names: Temporaries, name: str) -> PartialFile:
-    mode = check_target(target)
-    names.tidy(target.parent)
-    temporary = target.parent / (name or names.new(target.parent))
+def name_of(target: Path) -> str:
+    """What ``target`` is called in its folder."""
+    return target.name or os.curdir
+
+
+def _open_partial(
+    target: Path, size: int, names: Temporaries, name: str, tree: OpenTree | None
+) -> PartialFile:
+    folder = enter(target, tree)
     try:
-        descriptor = disk.open(temporary, CREATE, 0o666)
-    except (FileNotFoundError, NotADirectoryError):
-        # Most folders are there: they are made where they are missed, not looked for each time.
-        make_folder(target)
-        descriptor = disk.open(temporary, CREATE, 0o666)
-    try:
-        if mode is not None:
-            disk.fchmod(descriptor, mode)  # a file that is replaced keeps its permissions
-        if size:
-            _reserve(descriptor, size)
+        mode = check_target(target, folder)
+        names.tidy(folder)
+        temporary = name or names.new(folder)
+        descriptor = disk.open(folder.name(temporary), CREATE, 0o666, dir_fd=folder.at)
+        try:
+            if mode is not None:
+                disk.fchmod(descriptor, mode)  # a file that is replaced keeps its permissions
+            if size:
+                _reserve(descriptor, size)
+        except BaseException:
+            disk.close(descriptor)
+            disk.unlink(folder.name(temporary), dir_fd=folder.at)
+            raise
     except BaseException:
-        disk.close(descriptor)
-        disk.unlink(temporary)
+        folder.leave()
         raise
-    return PartialFile(target, temporary, descriptor)
-
-
-def make_folder(target: Path) -> None:
-    """Make the folders above ``target``. Raises TransferError where a file is in the way."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        taken = next(path for path in target.parents if path.exists())
-        raise TransferError(f"cannot write {target}: {taken} is a file") from None
+    return PartialFile(target, target.parent / temporary, descriptor, folder)
 
 
 def _reserve(descriptor: int, size: int) -> None:
@@ -239,35 +248,50 @@ def _reserve(descriptor: int, size: int) -> None:
 def close(partial: PartialFile) -> None:
     """In a thread."""
     descriptor, partial.descriptor = partial.descriptor, -1
-    disk.close(descriptor)
+    try:
+        disk.close(descriptor)
+    finally:
+        partial.folder.leave()
 
 
 def _discard(partial: PartialFile) -> None:
+    folder = partial.folder
+    descriptor, partial.descriptor = partial.descriptor, -1
     try:
-        close(partial)
+        disk.close(descriptor)
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            disk.unlink(partial.temporary)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                disk.unlink(folder.name(partial.temporary.name), dir_fd=folder.at)
+        finally:
+            folder.leave()
 
 
 def _publish(partial: PartialFile, mtime_ns: int | None) -> None:
     """In a thread, and in one trip: a trip costs more than the system calls of a small file."""
     if mtime_ns is not None:
         disk.utime(partial.descriptor, ns=(time.time_ns(), mtime_ns))
+    folder, target = partial.folder, partial.target
+    if not folder.in_place():
+        raise moved_away(target, folder)
     disk.fsync(partial.descriptor)
-    disk.replace(partial.temporary, partial.target)
+    disk.replace(
+        folder.name(partial.temporary.name),
+        folder.name(name_of(target)),
+        src_dir_fd=folder.at,
+        dst_dir_fd=folder.at,
+    )
     partial.published = True
+    folder.sync()
     close(partial)
-    sync_folder(partial.target.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = disk.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        disk.fsync(descriptor)
-    finally:
-        disk.close(descriptor)
+def moved_away(target: Path, folder: Folder) -> TransferError:
+    """The error for a file whose folder is not where it was."""
+    return TransferError(
+        f"cannot write {target}: {folder.path} was moved away or replaced meanwhile",
+        fix="Copy it again when nobody moves folders in the target",
+    )
 
 
 def local_error(target: Path, error: OSError) -> TransferError:

@@ -19,11 +19,13 @@ from pathlib import Path
 
 from engine import disk
 from engine.config import TransferConfig
+from engine.errors import EngineError
 from engine.events import BytesMoved, StartedOver, TakenUp
 from engine.protocols import ChecksumAlgorithm
 from engine.records import DownloadRecord
 from engine.transfer.context import TransferContext
-from engine.transfer.files import PartialFile, close
+from engine.transfer.files import PartialFile, close, name_of
+from engine.transfer.folders import Folder, OpenTree, enter
 from engine.transfer.parts import Part, PartPlan
 from engine.transfer.temporaries import is_temporary
 from engine.transfer.workers import run_parts
@@ -111,7 +113,7 @@ async def drop_kept(target: Path, context: TransferContext) -> None:
     """Nobody will go on with what an earlier process has of the object."""
     journal = context.journal
     if journal is not None and journal.download is not None:
-        await context.door.run(_remove, target, journal.download.temporary)
+        await context.door.run(_remove, target, journal.download.temporary, context.tree)
         await journal.ended()
 
 
@@ -140,7 +142,7 @@ async def _reopened(
 ) -> TakenDownload | None:
     """The file, and what of it is right; None where there is none."""
     assert context.journal is not None
-    partial = await context.door.run(_open, target, record, discard=_close_if_any)
+    partial = await context.door.run(_open, target, record, context.tree, discard=_close_if_any)
     if partial is None:
         return None
     kept = {(found.start, found.stop): found.crc for found in context.journal.ranges}
@@ -173,30 +175,49 @@ async def _reopened(
     return TakenDownload(partial, crcs)
 
 
-def _open(target: Path, record: DownloadRecord) -> PartialFile | None:
+def _open(target: Path, record: DownloadRecord, tree: OpenTree | None) -> PartialFile | None:
     """In a thread."""
-    if not is_temporary(record.temporary):
+    if not is_temporary(record.temporary) or not os.path.isdir(target.parent):
         return None
-    temporary = target.parent / record.temporary
-    partial = _open_regular(target, temporary, record.size, os.O_RDWR)
-    if partial is None and not os.path.lexists(temporary):
-        # It may have got its name just before the death.
-        partial = _open_regular(target, target, record.size, os.O_RDONLY)
-        if partial is not None:
-            partial.published = True
-    return partial
-
-
-def _open_regular(target: Path, path: Path, size: int, access: int) -> PartialFile | None:
     try:
-        descriptor = disk.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        folder = enter(target, tree)
+    except (EngineError, OSError):
+        return None  # whoever begins anew says why
+    partial = None
+    try:
+        partial = _open_regular(target, record.temporary, record.size, os.O_RDWR, folder)
+        if partial is None and not _is_there(folder, record.temporary):
+            # It may have got its name just before the death.
+            partial = _open_regular(target, name_of(target), record.size, os.O_RDONLY, folder)
+            if partial is not None:
+                partial.published = True
+        return partial
+    finally:
+        if partial is None:
+            folder.leave()
+
+
+def _is_there(folder: Folder, name: str) -> bool:
+    try:
+        disk.lstat(folder.name(name), dir_fd=folder.at)
+    except OSError:
+        return False
+    return True
+
+
+def _open_regular(
+    target: Path, name: str, size: int, access: int, folder: Folder
+) -> PartialFile | None:
+    flags = access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = disk.open(folder.name(name), flags, dir_fd=folder.at)
     except OSError:
         return None
     status = disk.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_size != size or status.st_nlink != 1:
         disk.close(descriptor)
         return None
-    return PartialFile(target, path, descriptor)
+    return PartialFile(target, target.parent / name, descriptor, folder)
 
 
 def _close_if_any(partial: PartialFile | None) -> None:
@@ -204,11 +225,16 @@ def _close_if_any(partial: PartialFile | None) -> None:
         close(partial)
 
 
-def _remove(target: Path, temporary: str) -> None:
+def _remove(target: Path, temporary: str, tree: OpenTree | None) -> None:
     """In a thread."""
-    if is_temporary(temporary):
-        with contextlib.suppress(OSError):
-            disk.unlink(target.parent / temporary)
+    if not is_temporary(temporary) or not os.path.isdir(target.parent):
+        return
+    with contextlib.suppress(EngineError, OSError):
+        folder = enter(target, tree)
+        try:
+            disk.unlink(folder.name(temporary), dir_fd=folder.at)
+        finally:
+            folder.leave()
 
 
 def sum_span(descriptor: int, algorithm: ChecksumAlgorithm, offset: int, length: int) -> int:

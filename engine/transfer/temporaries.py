@@ -15,6 +15,7 @@ import secrets
 from typing import final
 
 from engine import disk
+from engine.transfer.folders import Folder
 
 PREFIX = ".s3engine-"
 SUFFIX = ".part"
@@ -40,35 +41,34 @@ class Temporaries:
         self.resumed = resumed and bool(run_id)
         self._swept: set[str] = set()
 
-    def new(self, folder: str | os.PathLike[str]) -> str:
+    def new(self, folder: Folder) -> str:
         """A name for a file that no journal names. In a thread: the first of a folder may have to
         tidy it up."""
         self.tidy(folder)
         return f"{self._own}{secrets.token_hex(8)}{SUFFIX}"
 
-    def tidy(self, folder: str | os.PathLike[str]) -> None:
+    def tidy(self, folder: Folder) -> None:
         """In a thread: remove what dead processes of a resumed run left in a folder; once."""
         if self.resumed:
-            self._sweep(os.fspath(folder))
+            self._sweep(folder)
 
     def new_kept(self) -> str:
         """A name for a file that the journal names."""
         return f"{self._run}{_KEPT}-{secrets.token_hex(8)}{SUFFIX}"
 
-    def _sweep(self, folder: str) -> None:
-        if folder in self._swept:
+    def _sweep(self, folder: Folder) -> None:
+        if folder.path in self._swept:
             return
         try:
-            with os.scandir(folder or ".") as found:
-                left = [item.path for item in found if self._is_left(item.name)]
+            left = [name for name in disk.names_in(folder.at, folder.path) if self._is_left(name)]
         except OSError:
-            return  # it is not there yet
+            return  # nobody may look
         if len(self._swept) >= _MAX_FOLDERS:
             self._swept.clear()
-        self._swept.add(folder)
-        for path in left:
+        self._swept.add(folder.path)
+        for name in left:
             with contextlib.suppress(OSError):
-                disk.unlink(path)
+                disk.unlink(folder.name(name), dir_fd=folder.at)
 
     def _is_left(self, name: str) -> bool:
         ours = name.startswith(self._run) and name.endswith(SUFFIX)

@@ -35,9 +35,9 @@ from engine.transfer.files import (
     CREATE,
     check_target,
     local_error,
-    make_folder,
-    sync_folder,
+    name_of,
 )
+from engine.transfer.folders import Folder, OpenTree, enter
 from engine.transfer.sinks import HEAD_ROOM, SmallSink
 from engine.transfer.temporaries import WITHOUT_RUN, Temporaries
 from engine.types import KiB
@@ -53,6 +53,9 @@ MAX_BUFFERS, BUFFER_STEP = 64, 16 * KiB
 # Folders of which it is remembered where they are.
 MAX_FOLDERS = 1024
 
+# Those of one group, by the tree and the path.
+_Folders = dict[tuple[OpenTree | None, str], Folder]
+
 
 class _Write:
     """One file, and who waits for it."""
@@ -63,10 +66,12 @@ class _Write:
         "done",
         "durable",
         "error",
+        "folder",
         "mtime_ns",
         "names",
         "target",
         "temporary",
+        "tree",
         "waiter",
     )
 
@@ -76,9 +81,12 @@ class _Write:
         data: bytes | bytearray | memoryview,
         mtime_ns: int | None,
         names: Temporaries,
+        tree: OpenTree | None,
     ) -> None:
         self.target = target
         self.names = names
+        self.tree = tree
+        self.folder: Folder | None = None
         self.data = data
         self.mtime_ns = mtime_ns
         self.temporary = ""
@@ -130,18 +138,24 @@ class FileWriter:
         return kept.pop()
 
     async def write(
-        self, target: Path, data: bytes | bytearray | memoryview, mtime_ns: int | None = None
+        self,
+        target: Path,
+        data: bytes | bytearray | memoryview,
+        mtime_ns: int | None = None,
+        tree: OpenTree | None = None,
     ) -> None:
         """A whole file, durably; ``target`` is as before or has all of ``data``.
 
         Args:
             mtime_ns: When it was last modified, where that is not now.
+            tree: What the target must stay in; else its path may have links on its way.
 
         Raises:
             UsageError: The target is a folder, a link or a device, or cannot be written.
+            UnsafeKey: A symbolic link in the tree is in the way.
             TransferError: The disk is full, or says no.
         """
-        write = _Write(target, data, mtime_ns, self._names)
+        write = _Write(target, data, mtime_ns, self._names, tree)
         if self._is_in_memory(target):
             _write_all([write])
         else:
@@ -228,44 +242,48 @@ class FileWriter:
 def _write_all(group: list[_Write]) -> None:
     """All are written before the first is made durable: the disk then takes them together. In a
     thread, but for what is in memory."""
-    for write in group:
-        _try(_begin, write)
-    for write in group:
-        if write.error is None:
-            _try(_finish, write)
-    folders: dict[str, OSError | None] = {}
-    for write in group:
-        if write.error is not None or not write.durable:
-            continue
-        folder = os.path.dirname(write.temporary)
-        if folder not in folders:
-            folders[folder] = _sync(folder)
-        write.error = folders[folder]
+    folders: _Folders = {}
+    try:
+        for write in group:
+            _try(_begin, write, folders)
+        for write in group:
+            if write.error is None:
+                _try(_finish, write, folders)
+        synced: dict[Folder, OSError | None] = {}
+        for write in group:
+            if write.error is not None or not write.durable or write.folder is None:
+                continue
+            if write.folder not in synced:
+                synced[write.folder] = _sync(write.folder)
+            write.error = synced[write.folder]
+    finally:
+        for folder in folders.values():
+            folder.leave()
     for write in group:
         write.done = True
 
 
-def _try(step: Callable[[_Write], None], write: _Write) -> None:
+def _try(step: Callable[[_Write, _Folders], None], write: _Write, folders: _Folders) -> None:
     try:
-        step(write)
+        step(write, folders)
     except Exception as error:
         write.error = error
         if write.descriptor >= 0:
             disk.close(write.descriptor)
-        if write.temporary:
+        if write.temporary and write.folder is not None:
             with contextlib.suppress(OSError):
-                disk.unlink(write.temporary)
+                disk.unlink(write.temporary, dir_fd=write.folder.at)
 
 
-def _begin(write: _Write) -> None:
-    mode = check_target(write.target)
-    folder = os.path.dirname(write.target) or "."
-    temporary = f"{folder}/{write.names.new(folder)}"
-    try:
-        write.descriptor = disk.open(temporary, CREATE, 0o666)
-    except (FileNotFoundError, NotADirectoryError):
-        make_folder(write.target)
-        write.descriptor = disk.open(temporary, CREATE, 0o666)
+def _begin(write: _Write, folders: _Folders) -> None:
+    place = (write.tree, os.path.dirname(write.target))
+    folder = folders.get(place)
+    if folder is None:
+        folder = folders[place] = enter(write.target, write.tree)
+    write.folder = folder
+    mode = check_target(write.target, folder)
+    temporary = folder.name(write.names.new(folder))
+    write.descriptor = disk.open(temporary, CREATE, 0o666, dir_fd=folder.at)
     write.temporary = temporary
     if mode is not None:
         disk.fchmod(write.descriptor, mode)  # a file that is replaced keeps its permissions
@@ -274,21 +292,24 @@ def _begin(write: _Write) -> None:
         done += disk.write(write.descriptor, memoryview(write.data)[done:])
 
 
-def _finish(write: _Write) -> None:
+def _finish(write: _Write, folders: _Folders) -> None:
+    folder = write.folder
+    assert folder is not None
     if write.mtime_ns is not None:
         disk.utime(write.descriptor, ns=(time.time_ns(), write.mtime_ns))
     # Asked of the file itself: a folder may have become a disk since it was looked at.
     write.durable = not disk.in_memory(disk.fstat(write.descriptor).st_dev)
     if write.durable:
         disk.fsync(write.descriptor)
-    disk.replace(write.temporary, write.target)
+    name = folder.name(name_of(write.target))
+    disk.replace(write.temporary, name, src_dir_fd=folder.at, dst_dir_fd=folder.at)
     descriptor, write.descriptor = write.descriptor, -1
     disk.close(descriptor)
 
 
-def _sync(folder: str) -> OSError | None:
+def _sync(folder: Folder) -> OSError | None:
     try:
-        sync_folder(Path(folder))
+        folder.sync()
     except OSError as error:
         return error
     return None

@@ -17,6 +17,7 @@ from engine.config import RetryPolicy, TransferConfig
 from engine.errors import AccessDenied, ConnectionFailed, EngineError, NotFound, UsageError
 from engine.events import BytesMoved, DownloadKept, StartedOver, TakenUp
 from engine.transfer import TransferContext, download
+from engine.transfer.folders import enter
 from engine.transfer.temporaries import Temporaries
 from engine.types import MiB, S3Url
 from tests.integration.conftest import Scene
@@ -275,13 +276,14 @@ async def test_no_file_is_made_that_no_journal_has(job: Job) -> None:
 
 def test_a_resumed_run_sweeps_what_earlier_processes_left(tmp_path: Path) -> None:
     first = Temporaries("run", "one")
-    other, stranger = Temporaries("other", "one").new(tmp_path), ".s3engine-0123456789abcdef.part"
-    left, kept = first.new(tmp_path), first.new_kept()
+    folder = enter(tmp_path / "any", None)
+    other, stranger = Temporaries("other", "one").new(folder), ".s3engine-0123456789abcdef.part"
+    left, kept = first.new(folder), first.new_kept()
     second = Temporaries("run", "two", resumed=True)
     for name in (left, kept, other, stranger):
         (tmp_path / name).touch()
-    own = second.new(tmp_path)
+    own = second.new(folder)
     (tmp_path / own).touch()
-    assert second.new(str(tmp_path)) != own
+    assert second.new(folder) != own
     assert set(os.listdir(tmp_path)) == {kept, other, stranger, own}
-    assert second.new(tmp_path / "none") and first.new(tmp_path)
+    folder.leave()

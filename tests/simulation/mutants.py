@@ -139,14 +139,14 @@ MUTANTS = (
     Mutant(
         "a temporary file stays after a failure",
         "transfer/files.py",
-        "            disk.unlink(partial.temporary)\n",
-        "            pass\n",
+        "                disk.unlink(folder.name(partial.temporary.name), dir_fd=folder.at)\n",
+        "                pass\n",
     ),
     Mutant(
         "a file is written where it will be, not beside it",
         "transfer/files.py",
-        "    temporary = target.parent / (name or names.new(target.parent))\n",
-        "    temporary = target\n    target.unlink(missing_ok=True)\n",
+        "        temporary = name or names.new(folder)\n",
+        "        temporary = target.name\n        target.unlink(missing_ok=True)\n",
     ),
     Mutant(
         "a short write is taken for a whole one",

@@ -30,6 +30,7 @@ _CALLS = (
     "fchmod",
     "fsync",
     "ftruncate",
+    "mkdir",
     "open",
     "posix_fallocate",
     "preadv",
@@ -162,11 +163,20 @@ class FaultyDisk:
 
         return call
 
-    def _open_file(self, path: str, flags: int, mode: int = 0o777) -> int:
+    def _open_file(
+        self, path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None
+    ) -> int:
         self._step("open to write" if flags & (os.O_CREAT | os.O_RDWR) else "open")
-        descriptor = os.open(path, flags, mode)
-        self._open[descriptor] = (os.fspath(path), bool(flags & os.O_DIRECTORY))
+        descriptor = os.open(path, flags, mode, dir_fd=dir_fd)
+        self._open[descriptor] = (self._whole(path, dir_fd), bool(flags & os.O_DIRECTORY))
         return descriptor
+
+    def _whole(self, path: str, dir_fd: int | None) -> str:
+        """The path, from the name of the folder that it was given with."""
+        path = os.fspath(path)
+        if dir_fd is not None:
+            path = os.path.join(self._open[dir_fd][0], path)
+        return os.path.normpath(path)
 
     def _close(self, descriptor: int) -> None:
         self._open.pop(descriptor, None)  # a descriptor that fails to close is closed
@@ -213,9 +223,16 @@ class FaultyDisk:
             if dirty is not None:
                 os.close(dirty.descriptor)
 
-    def _replace(self, source: str, target: str) -> None:
+    def _replace(
+        self,
+        source: str,
+        target: str,
+        *,
+        src_dir_fd: int | None = None,
+        dst_dir_fd: int | None = None,
+    ) -> None:
         self._step("replace")
-        source, target = os.fspath(source), os.fspath(target)
+        source, target = self._whole(source, src_dir_fd), self._whole(target, dst_dir_fd)
         if self._forgets:
             backup = None
             if os.path.exists(target):
