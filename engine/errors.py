@@ -33,7 +33,8 @@
     |   |-- ChecksumMismatch       the bytes are not the bytes that were meant
     |   |-- ClientEncrypted        its bytes were encrypted before they came to S3
     |   |-- SourceChanged          a local file changed while it was read
-    |   `-- UnsafeKey              a key that would leave the target folder
+    |   |-- UnsafeKey              a key that would leave the target folder
+    |   `-- NameTaken              two objects that would become one file, or a file and a folder
     `-- LoadError                  Redshift did not take the load                        exit 1
         |-- LoadRefused            seen before BEGIN; nothing was sent to Redshift       exit 2
         |-- DatabaseError          the database answered with an error
@@ -334,6 +335,12 @@ class UnsafeKey(TransferError):
 
     code = "T132"
     advice = "Copy this object alone, to a name of your choice"
+
+
+class NameTaken(TransferError):
+    """Two objects of a run would become one file, or one a file where the other needs a folder."""
+
+    code = "T134"
 
 
 class LoadError(EngineError):

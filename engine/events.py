@@ -119,6 +119,13 @@ class ObjectKnown(Struct, frozen=True):
     size: int
 
 
+class FileSkipped(Struct, frozen=True):
+    """A file or folder below a folder that is uploaded was left out; that is no failure."""
+
+    path: str
+    reason: str
+
+
 class Retried(Struct, frozen=True):
     """A request is made again after ``delay`` seconds."""
 
@@ -200,6 +207,7 @@ Event = (
     | TakenUp
     | StartedOver
     | ObjectKnown
+    | FileSkipped
     | BucketElsewhere
     | LeaseRenewed
     | LeaseRenewalFailed

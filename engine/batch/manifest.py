@@ -44,12 +44,20 @@ class ManifestEntry(Struct, frozen=True):
 
 class Tree(Struct, frozen=True):
     """A folder and a prefix; which way is ``operation``. A copy has two prefixes: all that is
-    below ``source`` goes below ``prefix``."""
+    below ``source`` goes below ``prefix``.
+
+    Attributes:
+        follow_symlinks: Links to files outside of an uploaded folder are followed; those inside of
+            it are in any case, those to folders never.
+        empty_folders: Empty folders go up as empty objects whose keys end with a slash.
+    """
 
     operation: Operation
     folder: Path
     prefix: S3Url
     source: S3Url | None = None
+    follow_symlinks: bool = False
+    empty_folders: bool = False
 
 
 class Manifest:
@@ -60,13 +68,28 @@ class Manifest:
         self.entries = entries
 
     @classmethod
-    def upload(cls, folder: str | os.PathLike[str], prefix: S3Url | str) -> Manifest:
-        """Every file below ``folder`` to its relative path below ``prefix``."""
-        return cls(trees=[Tree("upload", Path(folder), S3Url.parse(prefix))])
+    def upload(
+        cls,
+        folder: str | os.PathLike[str],
+        prefix: S3Url | str,
+        *,
+        follow_symlinks: bool = False,
+        empty_folders: bool = False,
+    ) -> Manifest:
+        """Every file below ``folder`` to its relative path below ``prefix``; see ``Tree``."""
+        tree = Tree(
+            "upload",
+            Path(folder),
+            S3Url.parse(prefix),
+            follow_symlinks=follow_symlinks,
+            empty_folders=empty_folders,
+        )
+        return cls(trees=[tree])
 
     @classmethod
     def download(cls, prefix: S3Url | str, folder: str | os.PathLike[str]) -> Manifest:
-        """Every object below ``prefix`` to its relative key below ``folder``."""
+        """Every object below ``prefix`` to its relative key below ``folder``. Empty objects whose
+        keys end with a slash become folders."""
         return cls(trees=[Tree("download", Path(folder), S3Url.parse(prefix))])
 
     @classmethod

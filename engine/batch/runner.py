@@ -23,7 +23,7 @@ from engine.transfer.ahead import STEPS_OF_LISTING, Ahead, connections_ahead
 from engine.transfer.checksums import chosen
 from engine.transfer.context import TransferContext
 from engine.transfer.copy import copy
-from engine.transfer.download import download
+from engine.transfer.download import download, download_folder
 from engine.transfer.folders import Trees
 from engine.transfer.sources import open_file, read_small
 from engine.transfer.temporaries import Temporaries
@@ -136,7 +136,7 @@ async def _move_all(
             await backlog.put(items, BACKLOG if holding else LISTED_BACKLOG)
 
         try:
-            found = await _feed(manifest, context, feed)
+            found = await _feed(manifest, context, trees, feed)
             if journal is not None:
                 journal.planned(found.objects, found.size)
         except EngineError as error:
@@ -205,11 +205,12 @@ def _connections_ahead(
 async def _feed(
     manifest: Manifest,
     context: TransferContext,
+    trees: Trees,
     feed: Callable[[list[Item]], Awaitable[None]],
 ) -> WalkDone:
     objects, size = 0, 0
     sized = True
-    async for items in items_of(manifest, context):
+    async for items in items_of(manifest, context, trees):
         for item in items:
             sized &= item.entry.size is not None or bool(item.entry.problem)
             size += item.entry.size or 0
@@ -221,6 +222,10 @@ async def _feed(
 
 
 async def _move(item: Item, context: TransferContext, journal: Journal | None) -> TransferResult:
+    if item.entry.problem:
+        raise TransferError(f"{item.entry.name}: {item.entry.problem}")
+    if isinstance(item.held, EngineError):
+        raise item.held
     if journal is None:
         return (await _moved(item, context))[0]
     if _goes_in_parts(item, context) or journal.has_left(item.entry):
@@ -247,15 +252,14 @@ def _goes_in_parts(item: Item, context: TransferContext) -> bool:
 async def _moved(item: Item, context: TransferContext) -> tuple[TransferResult, str]:
     """What became of an item; and which version of the file that was sent it is now."""
     entry = item.entry
-    if entry.problem:
-        raise TransferError(f"{entry.name}: {entry.problem}")
+    if item.folder and entry.operation == "download":
+        return await download_folder(entry.url, entry.path, context), ""
     if entry.operation == "download":
         return await download(entry.url, entry.path, context, item.listed), ""
     if entry.source is not None:
         return await copy(entry.source, entry.url, context), ""
-    if isinstance(item.held, EngineError):
-        raise item.held
     held = item.held
+    assert not isinstance(held, EngineError)
     if item.in_memory:
         held = read_small(entry.path, chosen(context.config.checksum))
     if held is not None:

@@ -11,12 +11,14 @@ from pathlib import Path
 from msgspec import Struct
 
 from engine import disk
+from engine.batch.local import FolderWalk
 from engine.batch.manifest import Manifest, ManifestEntry, Tree
-from engine.errors import EngineError, UsageError
+from engine.batch.names import Names
+from engine.errors import EngineError, NameTaken, UsageError
 from engine.protocols import ChecksumAlgorithm
 from engine.transfer.checksums import chosen
 from engine.transfer.context import TransferContext
-from engine.transfer.files import path_under
+from engine.transfer.folders import Trees
 from engine.transfer.listing import list_objects, list_pages
 from engine.transfer.sources import BytesSource, read_small
 from engine.types import MiB, ObjectInfo, S3Url
@@ -35,7 +37,8 @@ class Item(Struct):
 
     Attributes:
         listed: What a listing said of the object that is to be fetched.
-        held: The bytes of a small file that is to be sent, or why it cannot be.
+        held: The bytes of a small file that is to be sent, or why the entry cannot be moved.
+        folder: It is an empty folder.
         in_memory: The file is read when it is its turn, and without a thread: then its bytes are
             still in the CPU's cache when they are sent.
     """
@@ -44,29 +47,73 @@ class Item(Struct):
     listed: ObjectInfo | None = None
     held: BytesSource | EngineError | None = None
     in_memory: bool = False
+    folder: bool = False
 
 
-async def items_of(manifest: Manifest, context: TransferContext) -> AsyncIterator[list[Item]]:
-    """All entries, some at a time."""
+async def items_of(
+    manifest: Manifest, context: TransferContext, trees: Trees
+) -> AsyncIterator[list[Item]]:
+    """All entries, some at a time. The second that goes to one place is refused where there are
+    several trees, and in a list of entries; lines of a file are not remembered."""
+    listed = isinstance(manifest.entries, list | tuple)
+    several = len(manifest.trees) > 1 or (listed and manifest.entries)
+    taken: set[int] | None = set() if several else None
+    async for items in _found(manifest, context, trees):
+        yield items if taken is None else _unclaimed(items, taken)
+
+
+def _unclaimed(items: list[Item], taken: set[int]) -> list[Item]:
+    """With an error for each whose place another one has."""
+    for item in items:
+        entry = item.entry
+        if entry.problem or isinstance(item.held, EngineError) or item.folder:
+            continue
+        place = str(entry.url)
+        if entry.operation == "download":
+            place = os.path.abspath(entry.path)
+        if (number := hash(place)) in taken:
+            item.held = NameTaken(
+                f"{place} is written to by another source of this run",
+                fix="Copy the sources apart, or to folders or prefixes of their own",
+            )
+        taken.add(number)
+    return items
+
+
+async def _found(
+    manifest: Manifest, context: TransferContext, trees: Trees
+) -> AsyncIterator[list[Item]]:
     for tree in manifest.trees:
         if tree.operation == "upload":
             # In memory no call waits; a thread would take the interpreter's lock from the loop.
             at_once = await context.door.run(disk.folder_in_memory, tree.folder)
-            entries = _walk_folder(tree)
+            walk = FolderWalk(tree)
+            entries = walk.entries()
             if not at_once:
                 async for items in _read_ahead(entries, context):
+                    walk.tell(context.emit)
                     yield items
             while at_once and (found := list(islice(entries, _FOUND_AT_ONCE))):
-                yield [Item(entry, in_memory=True) for entry in found]
+                walk.tell(context.emit)
+                yield [_in_memory(entry) for entry in found]
+            walk.tell(context.emit)
         elif tree.source is not None:
             async for entry in _copies(tree, tree.source, context):
                 yield [Item(entry)]
         else:
-            known: set[str] = set()
+            names = Names(tree)
             async for page in list_pages(tree.prefix, context):
-                yield await context.door.run(_items_of_page, tree, page, known)
+                if page:
+                    await context.door.run(names.look, trees.of(tree.folder), context.temporaries)
+                yield await context.door.run(_items_of_page, tree, page, names)
     async for items in _read_ahead(iter(manifest.entries), context):
         yield items
+
+
+def _in_memory(entry: ManifestEntry) -> Item:
+    if _is_folder(entry):
+        return Item(entry, held=BytesSource(b"", entry.name), folder=True)
+    return Item(entry, in_memory=True)
 
 
 async def _read_ahead(
@@ -83,9 +130,11 @@ def _take(entries: Iterator[ManifestEntry], algorithm: ChecksumAlgorithm | None)
     items: list[Item] = []
     files = size = 0
     for entry in entries:
-        item = Item(entry)
+        item = Item(entry, folder=_is_folder(entry))
         items.append(item)
-        if entry.operation == "upload" and not entry.problem:
+        if item.folder:
+            item.held = BytesSource(b"", entry.name) if entry.operation == "upload" else None
+        elif entry.operation == "upload" and not entry.problem:
             try:
                 item.held = read_small(entry.path, algorithm)
             except EngineError as error:
@@ -97,49 +146,9 @@ def _take(entries: Iterator[ManifestEntry], algorithm: ChecksumAlgorithm | None)
     return items
 
 
-def _items_of_page(tree: Tree, page: Sequence[ObjectInfo], known: set[str]) -> list[Item]:
+def _items_of_page(tree: Tree, page: Sequence[ObjectInfo], names: Names) -> list[Item]:
     """In a thread: whether a folder is a link is asked of the disk."""
-    found = [(_entry_of(tree, info, known), info) for info in page]
-    return [Item(entry, info) for entry, info in found if entry is not None]
-
-
-def _walk_folder(tree: Tree) -> Iterator[ManifestEntry]:
-    if not tree.folder.is_dir():
-        raise UsageError(f"not a folder: {tree.folder}")
-    waiting = [(os.fspath(tree.folder), "")]
-    while waiting:
-        folder, above = waiting.pop()
-        try:
-            found = sorted(os.scandir(folder), key=lambda item: item.name)
-        except OSError as error:
-            yield _problem(tree, Path(folder), f"cannot be read: {error.strerror}")
-            continue
-        for item in found:
-            try:
-                if item.is_dir(follow_symlinks=False):
-                    waiting.append((item.path, f"{above}{item.name}/"))
-                    continue
-                entry = _file_entry(tree, item, above + item.name)
-            except OSError as error:  # a link to itself
-                entry = _problem(tree, Path(item.path), f"cannot be read: {error.strerror}")
-            yield entry
-
-
-def _file_entry(tree: Tree, item: os.DirEntry[str], relative: str) -> ManifestEntry:
-    path = Path(item.path)
-    if item.is_symlink() and item.is_dir():
-        return _problem(tree, path, "a symbolic link to a folder is not followed")
-    if not item.is_file():
-        return _problem(tree, path, "not a regular file")
-    try:
-        url = tree.prefix.join(relative)
-    except UsageError as error:
-        return _problem(tree, path, error.headline)
-    return ManifestEntry("upload", path, url, item.stat().st_size)
-
-
-def _problem(tree: Tree, path: Path, problem: str) -> ManifestEntry:
-    return ManifestEntry("upload", path, tree.prefix, problem=problem)
+    return [_item_of(tree, info, names) for info in page]
 
 
 async def _copies(
@@ -171,16 +180,27 @@ async def _copies(
         )
 
 
-def _entry_of(tree: Tree, info: ObjectInfo, known: set[str]) -> ManifestEntry | None:
+def _is_folder(entry: ManifestEntry) -> bool:
+    """Whether it is an empty folder, or stands for one."""
+    if entry.problem or not entry.url.key.endswith("/"):
+        return False
+    if entry.operation == "download":
+        return entry.size == 0 and entry.below is not None
+    return entry.operation == "upload" and os.path.isdir(entry.path)
+
+
+def _item_of(tree: Tree, info: ObjectInfo, names: Names) -> Item:
+    """An empty object whose key ends with a slash is a folder, as consoles make them; the prefix
+    itself is the tree's own."""
     relative = info.url.key[len(tree.prefix.key) :]
-    if not relative:
-        return None  # the prefix itself, made by a console as a "folder"
-    if relative.endswith("/") and info.size == 0:
-        return None
+    folder = info.size == 0 and info.url.key.endswith("/")
+    path, problem = tree.folder, None
     try:
-        path = path_under(tree.folder, relative, known)
+        if relative and folder:
+            path = names.path(relative[:-1], folder=True)
+        elif relative or not folder:
+            path = names.path(relative)
     except EngineError as error:
-        return ManifestEntry(
-            "download", tree.folder, info.url, info.size, info.etag, problem=str(error)
-        )
-    return ManifestEntry("download", path, info.url, info.size, info.etag, below=tree.folder)
+        problem = error
+    entry = ManifestEntry("download", path, info.url, info.size, info.etag, below=tree.folder)
+    return Item(entry, info, problem, folder=folder)

@@ -28,7 +28,7 @@ _OF_THE_WORK = (
     "preserve_mtime", "sse", "sse_kms_key_id", "sse_kms_context", "bucket_key", "sse_c_key_file",
     "expected_bucket_owner", "request_payer", "no_overwrite", "if_none_match", "if_match",
     "version_id", "raw_encrypted", "through", "no_tags", "source_endpoint_url",
-    "source_bucket_owner", "source_sse_c_key_file",
+    "source_bucket_owner", "source_sse_c_key_file", "follow_symlinks", "empty_folders",
 )  # fmt: skip
 
 

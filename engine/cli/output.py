@@ -21,6 +21,7 @@ from engine.events import (
     BytesMoved,
     DownloadKept,
     Event,
+    FileSkipped,
     LeaseExpired,
     LeaseRenewalFailed,
     LeaseRenewed,
@@ -136,6 +137,7 @@ class Progress:
     Attributes:
         known: Of the objects, those that an earlier process of the run had moved.
         earlier: Of the bytes, those that earlier processes had moved.
+        left_out: Files and folders that are not to be moved.
     """
 
     run_id: str
@@ -150,6 +152,7 @@ class Progress:
     renewals: int = 0
     known: int = 0
     earlier: int = 0
+    left_out: int = 0
     total: WalkDone | None = None
     started: float = field(default_factory=time.monotonic)
     _shown: float = 0.0
@@ -186,6 +189,8 @@ class Progress:
             self._elsewhere(event)
         elif isinstance(event, TakenUp | StartedOver | UploadKept | DownloadKept):
             self._half_way(event)
+        elif isinstance(event, FileSkipped):
+            self._left_out(event)
         elif isinstance(event, LoadStep):
             self._line(f"{event.step}: {event.detail}", detail=True)
         self._tick()
@@ -256,6 +261,13 @@ class Progress:
         ends = [event.path, str(event.url)]
         source, target = reversed(ends) if event.operation == "download" else ends
         self._line(f"failed {source} -> {target}: {event.error}")
+
+    def _left_out(self, event: FileSkipped) -> None:
+        self.left_out += 1
+        if self.left_out == MAX_FAILURE_LINES + 1:
+            self._line("more was left out; --json names all of it", detail=True)
+        elif self.left_out <= MAX_FAILURE_LINES:
+            self._line(f"left out: {event.path}: {event.reason}", detail=True)
 
     def _half_way(self, event: TakenUp | StartedOver | UploadKept | DownloadKept) -> None:
         if isinstance(event, TakenUp):
@@ -358,6 +370,8 @@ class Progress:
                 "bytes": event.size,
                 "status": "known",
             }
+        elif isinstance(event, FileSkipped):
+            row |= {"event": "left_out", "path": event.path, "reason": event.reason}
         elif isinstance(event, WalkDone):
             row |= {"event": "total", "objects": event.objects, "bytes": event.size}
         elif isinstance(event, LoadStep):

@@ -16,7 +16,14 @@ from engine.records import KeptRange
 from engine.transfer.ahead import connections_ahead
 from engine.transfer.checksums import CHECKSUMS, NONE, chosen
 from engine.transfer.context import TransferContext, uncounted
-from engine.transfer.files import PartialFile, partial_file, publish, refuse_existing
+from engine.transfer.files import (
+    PartialFile,
+    local_error,
+    make_folder,
+    partial_file,
+    publish,
+    refuse_existing,
+)
 from engine.transfer.parts import Part, PartPlan, plan_ranges, plan_ranges_of_parts
 from engine.transfer.readable import check_readable
 from engine.transfer.resume import one_more, outlives, reason_of
@@ -70,6 +77,22 @@ async def download(
             raise
         ahead.answered = True
         return await _download(info, target, context, started, listed=False)
+
+
+async def download_folder(url: S3Url, target: Path, context: TransferContext) -> TransferResult:
+    """The folder ``target``, for an empty object that stands for one.
+
+    Raises:
+        TransferError: It cannot be made; a file or a link is in the way.
+    """
+    started = context.clock.monotonic()
+    try:
+        await context.door.run(make_folder, target, context.tree)
+    except (OSError, ValueError) as error:
+        raise local_error(target, error) from None
+    seconds = context.clock.monotonic() - started
+    context.emit(ObjectDone(url, str(target), "download", 0, 0, seconds))
+    return TransferResult(url, str(target), 0, "", 0, None, False, seconds=seconds)
 
 
 async def _download(

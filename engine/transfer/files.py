@@ -196,6 +196,15 @@ def _cut(text: str) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
+def make_folder(target: Path, tree: OpenTree | None) -> None:
+    """In a thread: the folder ``target``, durably. Raises as ``OpenTree.enter``."""
+    folder = enter(target / "any", tree)
+    try:
+        folder.sync()
+    finally:
+        folder.leave()
+
+
 def name_of(target: Path) -> str:
     """What ``target`` is called in its folder."""
     return target.name or os.curdir
@@ -294,7 +303,9 @@ def moved_away(target: Path, folder: Folder) -> TransferError:
     )
 
 
-def local_error(target: Path, error: OSError) -> TransferError:
+def local_error(target: Path, error: OSError | ValueError) -> TransferError:
     """What the system said, with the file's name and what to do."""
+    if isinstance(error, ValueError):
+        return TransferError(f"cannot write {str(target)!r}: {error}")
     fix = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
     return TransferError(f"cannot write {target}: {error.strerror}", fix=fix)

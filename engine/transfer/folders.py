@@ -101,7 +101,6 @@ class OpenTree:
         self._root: Folder | None = None
         self._folders: dict[str, Folder] = {}
         self._unsettled: list[int] = []
-        self._closed = False
 
     def enter(self, target: Path) -> Folder:
         """The folder of the file ``target``, made where it is missing; to be left.

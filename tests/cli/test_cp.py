@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -256,6 +257,7 @@ def test_failures_of_a_kind_are_named_up_to_a_limit(cli: Cli) -> None:
 
 _WITHOUT_SDK = """
 import sys
+from pathlib import Path
 for name in ("aioboto3", "aiobotocore", "boto3", "botocore"):
     sys.modules[name] = None
 from engine.cli.app import main
@@ -301,3 +303,23 @@ def test_every_part_of_an_assumed_role_can_be_said(cli: Cli) -> None:
     code = gate.new_mfa_code(serial)
     cli.run(*line, "--mfa-serial", serial, env={"S3ENGINE_MFA_CODE": code}).check(0)
     assert cli.keys() == ["f", "g"]
+
+
+def test_what_is_left_out_of_a_tree_is_told(cli: Cli) -> None:
+    cli.file("tree/file")
+    cli.file("outside")
+    cli.file("tree/.s3engine-0123456789abcdef.part")
+    (cli.home / "tree" / "empty").mkdir()
+    (cli.home / "tree" / "link").symlink_to(cli.home / "outside")
+    Path(os.fsdecode(os.fsencode(cli.home / "tree") + b"/n\xff")).touch()
+    done = cli.run("cp", "tree/", cli.url("t/")).check(1)
+    assert "left out: tree/empty: an empty folder (--empty-folders" in done.err
+    assert "left out: tree/.s3engine-0123456789abcdef.part: a temporary file" in done.err
+    assert "tree/link: a symbolic link that leads out of the folder" in done.err
+    assert "not valid Unicode" in done.err
+    assert cli.keys("t/") == ["t/file"]
+    flags = ("--follow-symlinks", "--empty-folders", "--json")
+    done = cli.run("cp", "tree/", cli.url("u/"), *flags).check(1)
+    left = [row["path"] for row in done.events() if row["event"] == "left_out"]
+    assert left == ["tree/.s3engine-0123456789abcdef.part"]
+    assert cli.keys("u/") == ["u/empty/", "u/file", "u/link"]

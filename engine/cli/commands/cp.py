@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +54,16 @@ Examples:
     help="About how much comes from stdin, where it is over 500 GiB.",
 )
 @option(
+    "--follow-symlinks",
+    is_flag=True,
+    help="Upload what links lead to outside of the folder; links to folders never are followed.",
+)
+@option(
+    "--empty-folders",
+    is_flag=True,
+    help="Upload empty folders, as empty objects whose keys end with a slash.",
+)
+@option(
     "--no-resume",
     is_flag=True,
     help="Keep no journal: a copy that is stopped leaves nothing, and starts from the beginning.",
@@ -79,7 +89,13 @@ def command(
     if is_stream(sources, target):
         copy_stream(sources, target, one, flags)
         return
-    manifest = plan(sources, target, recursive=recursive)
+    manifest = plan(
+        sources,
+        target,
+        recursive=recursive,
+        follow_symlinks=flags["follow_symlinks"],
+        empty_folders=flags["empty_folders"],
+    )
     if is_copy:
         one = replace(one, version_id=None)  # that of the source, see ``copying``
     session = Session(flags)
@@ -168,8 +184,11 @@ def _print_reasons(errors: list[EngineError]) -> None:
         print_error(same[0])
 
 
-def plan(sources: tuple[str, ...], target: str, *, recursive: bool) -> Manifest:
+def plan(sources: tuple[str, ...], target: str, *, recursive: bool, **of_trees: bool) -> Manifest:
     """What to move; everything that can be checked is checked here, before a byte moves.
+
+    Args:
+        of_trees: What ``Tree`` is told of folders that go up.
 
     Raises:
         UsageError: The two sides do not fit together, or a source does not exist.
@@ -180,7 +199,7 @@ def plan(sources: tuple[str, ...], target: str, *, recursive: bool) -> Manifest:
             return _plan_copy(sources, target, recursive=recursive)
         if any(remote):
             raise UsageError("some sources are at S3 and some are not", fix="Copy them apart")
-        return _plan_upload(sources, target, recursive=recursive)
+        return _plan_upload(sources, target, of_trees, recursive=recursive)
     if not all(remote):
         raise UsageError(
             f"neither {sources[0]} nor {target} is an S3 URL",
@@ -189,7 +208,9 @@ def plan(sources: tuple[str, ...], target: str, *, recursive: bool) -> Manifest:
     return _plan_download(sources, target, recursive=recursive)
 
 
-def _plan_upload(sources: tuple[str, ...], target: str, *, recursive: bool) -> Manifest:
+def _plan_upload(
+    sources: tuple[str, ...], target: str, of_trees: Mapping[str, bool], *, recursive: bool
+) -> Manifest:
     prefix = S3Url.parse(target)
     paths = [path for source in sources for path in _expand(source)]
     into = len(paths) > 1 or not prefix.key or prefix.key.endswith("/")
@@ -199,7 +220,7 @@ def _plan_upload(sources: tuple[str, ...], target: str, *, recursive: bool) -> M
         if path.is_dir():
             if not recursive and not text.endswith("/"):
                 raise UsageError(f"{text} is a folder", fix=f"Write {text}/ for all that is in it")
-            trees.append(Tree("upload", path, prefix))
+            trees.append(Tree("upload", path, prefix, None, **of_trees))
         elif path.is_file():
             url = prefix.join(path.name) if into else prefix
             entries.append(ManifestEntry("upload", path, url, path.stat().st_size))
