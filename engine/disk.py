@@ -40,6 +40,7 @@ except ImportError:  # not on macOS
 
 
 __all__ = [
+    "TAKES_NOTHING",
     "close",
     "fchmod",
     "folder_in_memory",
@@ -63,6 +64,10 @@ __all__ = [
     "utime",
     "write",
 ]
+
+
+# After these nothing can be written to the file system until somebody has seen to it.
+TAKES_NOTHING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
 @lru_cache(maxsize=64)

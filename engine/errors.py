@@ -34,6 +34,7 @@
     |   |-- ClientEncrypted        its bytes were encrypted before they came to S3
     |   |-- SourceChanged          a local file changed while it was read
     |   |-- UnsafeKey              a key that would leave the target folder
+    |   |-- DiskFull               no room, no quota, or read only                         exit 4
     |   `-- NameTaken              two objects that would become one file, or a file and a folder
     `-- LoadError                  Redshift did not take the load                        exit 1
         |-- LoadRefused            seen before BEGIN; nothing was sent to Redshift       exit 2
@@ -335,6 +336,14 @@ class UnsafeKey(TransferError):
 
     code = "T132"
     advice = "Copy this object alone, to a name of your choice"
+
+
+class DiskFull(TransferError):
+    """The local file system takes nothing more: no room, no quota left, or read only. A run that
+    meets it again and again stops, and can be gone on with."""
+
+    code = "T140"
+    exit_code = 4
 
 
 class NameTaken(TransferError):

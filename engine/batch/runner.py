@@ -17,7 +17,7 @@ from engine.batch.backlog import Backlog
 from engine.batch.manifest import Manifest, ManifestEntry
 from engine.batch.report import Failure, Outcome, Report
 from engine.batch.walk import Item, items_of
-from engine.errors import CredentialsError, EngineError, ObjectExists, TransferError
+from engine.errors import CredentialsError, DiskFull, EngineError, ObjectExists, TransferError
 from engine.events import ObjectFailed, ObjectKnown, WalkDone
 from engine.transfer.ahead import STEPS_OF_LISTING, Ahead, connections_ahead
 from engine.transfer.checksums import chosen
@@ -40,6 +40,9 @@ BACKLOG = 64
 # Of what a listing has found, which holds no bytes: the next page, which takes a round trip at
 # least, is asked for while so many of the last ones still wait.
 LISTED_BACKLOG = 1000
+# Objects in a row for which there was no room on the disk: then there is none for the others
+# either, and each would be fetched for nothing.
+MAX_WITHOUT_ROOM = 8
 
 
 async def run_batch(
@@ -53,6 +56,7 @@ async def run_batch(
     Raises:
         UsageError: The manifest itself cannot be read.
         CredentialsError: No credentials are to be had any more.
+        DiskFull: Nothing can be written any more, as some objects in a row have found.
         JournalError: The journal cannot be read.
     """
     report = Report()
@@ -75,7 +79,7 @@ async def move_all(
     """Move every entry, and tell ``take`` what became of it. While ``take`` waits, a runner does.
 
     Raises:
-        UsageError, CredentialsError, JournalError: As ``run_batch``.
+        UsageError, CredentialsError, DiskFull, JournalError: As ``run_batch``.
     """
     if journal is not None:
         context = _of_run(context, journal)
@@ -93,18 +97,19 @@ async def _move_all(
     trees: Trees,
 ) -> int:
     """How many have failed, and may be tried again."""
-    runners = failed = 0
+    runners = failed = without_room = 0
     backlog = Backlog[Item]()
     stopped: list[EngineError] = []
     within = _contexts(context, trees)
 
     async def runner(scope: anyio.CancelScope) -> None:
-        nonlocal failed
+        nonlocal failed, without_room
         while (item := await backlog.take()) is not None:
             more_runners(backlog.waiting)
             entry = item.entry
             try:
                 outcome: Outcome = await _move(item, within(entry), journal)
+                without_room = 0
             except CredentialsError as error:
                 stopped.append(error)
                 scope.cancel()
@@ -115,6 +120,11 @@ async def _move_all(
                 context.emit(
                     ObjectFailed(entry.url, entry.name, entry.operation, str(error), error.code)
                 )
+                without_room += isinstance(error, DiskFull)
+                if without_room == MAX_WITHOUT_ROOM:
+                    stopped.append(_no_room(error))
+                    scope.cancel()
+                    return
             del item  # its bytes are not to live on while the next one is waited for
             await take(outcome)
 
@@ -146,6 +156,13 @@ async def _move_all(
     if stopped:
         raise stopped[0]
     return failed
+
+
+def _no_room(error: EngineError) -> DiskFull:
+    return DiskFull(
+        f"{error.headline}; so for {MAX_WITHOUT_ROOM} objects in a row, and the run was stopped",
+        fix=f"{error.fix}, and run it again" if error.fix else "",
+    )
 
 
 def _contexts(context: TransferContext, trees: Trees) -> Callable[[ManifestEntry], TransferContext]:

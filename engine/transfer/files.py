@@ -18,7 +18,7 @@ from pathlib import Path
 import anyio
 
 from engine import disk
-from engine.errors import ObjectExists, TransferError, UnsafeKey, UsageError
+from engine.errors import DiskFull, ObjectExists, TransferError, UnsafeKey, UsageError
 from engine.threads import ThreadDoor
 from engine.transfer.folders import Folder, OpenTree, enter
 from engine.transfer.temporaries import WITHOUT_RUN, Temporaries
@@ -307,5 +307,8 @@ def local_error(target: Path, error: OSError | ValueError) -> TransferError:
     """What the system said, with the file's name and what to do."""
     if isinstance(error, ValueError):
         return TransferError(f"cannot write {str(target)!r}: {error}")
-    fix = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-    return TransferError(f"cannot write {target}: {error.strerror}", fix=fix)
+    headline = f"cannot write {target}: {error.strerror}"
+    if error.errno in disk.TAKES_NOTHING:
+        read_only = error.errno == errno.EROFS
+        return DiskFull(headline, fix="Name another folder" if read_only else "Free some space")
+    return TransferError(headline)

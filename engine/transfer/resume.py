@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from engine.errors import ConnectionFailed, CredentialsError, EngineError, ProtocolError, S3Error
+from engine import disk
+from engine.errors import (
+    ConnectionFailed,
+    CredentialsError,
+    DiskFull,
+    EngineError,
+    ProtocolError,
+    S3Error,
+)
 from engine.retry import Verdict, classify
 from engine.transfer.context import TransferContext
 from engine.transfer.parts import PartPlan
@@ -24,16 +32,20 @@ _DAMAGED = frozenset({"BadDigest", "XAmzContentSHA256Mismatch"})
 
 def outlives(error: BaseException) -> bool:
     """Whether what ended with ``error`` is worth keeping: a later process, with credentials and a
-    network that work, may finish it."""
+    network that work, and room on the disk, may finish it."""
     if not isinstance(error, Exception):
         return True  # stopped from outside
     if isinstance(error, S3Error):
         return classify(error) is not Verdict.FAIL and error.s3_code not in _DAMAGED
-    return isinstance(error, CredentialsError | ConnectionFailed | ProtocolError)
+    if isinstance(error, OSError):
+        return error.errno in disk.TAKES_NOTHING
+    return isinstance(error, CredentialsError | ConnectionFailed | ProtocolError | DiskFull)
 
 
 def reason_of(error: BaseException) -> str:
     """Why something was kept, in a few words."""
+    if isinstance(error, OSError):
+        return error.strerror or "the disk failed"
     return error.headline if isinstance(error, EngineError) else "stopped"
 
 

@@ -323,3 +323,17 @@ def test_what_is_left_out_of_a_tree_is_told(cli: Cli) -> None:
     left = [row["path"] for row in done.events() if row["event"] == "left_out"]
     assert left == ["tree/.s3engine-0123456789abcdef.part"]
     assert cli.keys("u/") == ["u/empty/", "u/file", "u/link"]
+
+
+def test_a_copy_that_met_a_full_disk_goes_on_when_there_is_room(cli: Cli, small_disk: Path) -> None:
+    keys = [f"t/{number:03}" for number in range(300)]
+    for key in keys:
+        cli.aws.gate.put_object(cli.bucket, key, key.encode() * 3000)
+    done = cli.run("cp", cli.url("t/"), f"{small_disk}/").check_error(4, "T140")
+    assert "objects in a row" in done.err and "go on with: s3engine resume" in done.err
+    fetched = len(cli.aws.gate.log.where(action="GetObject"))
+    subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
+    cli.run("cp", cli.url("t/"), f"{small_disk}/").check(0)
+    assert {path.name for path in small_disk.iterdir()} == {key[2:] for key in keys}
+    again = len(cli.aws.gate.log.where(action="GetObject")) - fetched
+    assert again < 300 and len(list(small_disk.iterdir())) == 300
