@@ -74,7 +74,7 @@ class EngineError(Exception):
     code: ClassVar[str] = "E000"
     retryable: ClassVar[bool] = False
     advice: ClassVar[str] = ""
-    most_attempts: ClassVar[int | None] = None
+    most_attempts: int | None = None
     exit_code: ClassVar[int] = 1
 
     def __init__(self, headline: str, *, fix: str = "", **facts: object) -> None:

@@ -81,6 +81,18 @@ RETRY_CODES = frozenset(
 )
 # Errors that say what became of a request; the others were found without one.
 _OF_REQUESTS = (S3Error, ConnectionFailed, ProtocolError, RedirectRefused, ChecksumMismatch)
+THROTTLING_CODES = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "RequestLimitExceeded",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "TooManyRequestsException",
+    }
+)
 _RETRY_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 # Seconds of obedience to Retry-After; a server that asks for more has to say so again.
 MAX_RETRY_AFTER = 60.0
@@ -93,6 +105,16 @@ MAX_REFRESHES = 3
 # https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
 _RETRY_COST = 5
 _SUCCESS_REFUND = 1
+# What was refused for there being too many waits for its turn (``engine.transfer.throttle``), and
+# floods nobody.
+_THROTTLED_COST = 1
+
+
+def asks_for_less(error: BaseException | None) -> bool:
+    """Whether S3 means that there were too many requests."""
+    return isinstance(error, S3Error) and (
+        error.s3_code in THROTTLING_CODES or error.status in (429, 503)
+    )
 
 
 def classify(error: BaseException) -> Verdict:
@@ -128,10 +150,10 @@ class RetryBudget:
         self._size = size
         self._tokens = size
 
-    def take(self) -> bool:
-        if self._tokens < _RETRY_COST:
+    def take(self, cost: int = _RETRY_COST) -> bool:
+        if self._tokens < cost:
             return False
-        self._tokens -= _RETRY_COST
+        self._tokens -= cost
         return True
 
     def succeeded(self, *, again: bool = False) -> None:
@@ -267,7 +289,8 @@ class _Attempts:
         most = getattr(_error_of(retry_state), "most_attempts", None)
         if most is not None and retry_state.attempt_number >= most:
             return True
-        return self._left < 0 or not self._budget.take()
+        cost = _THROTTLED_COST if asks_for_less(_error_of(retry_state)) else _RETRY_COST
+        return self._left < 0 or not self._budget.take(cost)
 
 
 def _error_of(state: tenacity.RetryCallState) -> BaseException:

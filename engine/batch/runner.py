@@ -106,53 +106,58 @@ async def _move_all(
         nonlocal failed, without_room
         while (item := await backlog.take()) is not None:
             more_runners(backlog.waiting)
-            entry = item.entry
             try:
-                outcome: Outcome = await _move(item, within(entry), journal)
-                without_room = 0
+                outcome = await _outcome(item, within(item.entry), journal)
             except CredentialsError as error:
                 stopped.append(error)
                 scope.cancel()
                 return
-            except EngineError as error:
-                outcome = Failure(entry, error)
-                failed += not isinstance(error, ObjectExists)  # to try again would not help
-                context.emit(
-                    ObjectFailed(entry.url, entry.name, entry.operation, str(error), error.code)
-                )
-                without_room += isinstance(error, DiskFull)
+            if isinstance(outcome, Failure):
+                # To try again would not help where it exists.
+                failed += not isinstance(outcome.error, ObjectExists)
+                without_room += isinstance(outcome.error, DiskFull)
                 if without_room == MAX_WITHOUT_ROOM:
-                    stopped.append(_no_room(error))
+                    stopped.append(_no_room(outcome.error))
                     scope.cancel()
                     return
+            else:
+                without_room = 0
             del item  # its bytes are not to live on while the next one is waited for
             await take(outcome)
 
-    async with _connections_ahead(manifest, context) as ahead, anyio.create_task_group() as tasks:
+    def go_on() -> None:
+        """Some runners wait for a prefix: others have objects elsewhere."""
+        more_runners(backlog.waiting)
 
-        def more_runners(items: int) -> None:
-            """As many as the limiter finds worth it by now; one for each item at most."""
-            nonlocal runners
-            ahead.answered = True
-            for _ in range(min(items, context.limiter.max_objects - runners)):
-                runners += 1
-                tasks.start_soon(runner, tasks.cancel_scope)
+    with context.limiter.throttles.listening(go_on):
+        async with (
+            _connections_ahead(manifest, context) as ahead,
+            anyio.create_task_group() as tasks,
+        ):
 
-        async def feed(items: list[Item]) -> None:
-            if journal is not None and journal.resumed:
-                items = await _not_known(items, journal, context, take)
-            more_runners(len(items))
-            holding = any(item.held is not None for item in items)
-            await backlog.put(items, BACKLOG if holding else LISTED_BACKLOG)
+            def more_runners(items: int) -> None:
+                """As many as the limiter finds worth it by now; one for each item at most."""
+                nonlocal runners
+                ahead.answered = True
+                for _ in range(min(items, context.limiter.max_objects - runners)):
+                    runners += 1
+                    tasks.start_soon(runner, tasks.cancel_scope)
 
-        try:
-            found = await _feed(manifest, context, trees, feed)
-            if journal is not None:
-                journal.planned(found.objects, found.size)
-        except EngineError as error:
-            stopped.append(error)
-            tasks.cancel_scope.cancel()
-        backlog.close()
+            async def feed(items: list[Item]) -> None:
+                if journal is not None and journal.resumed:
+                    items = await _not_known(items, journal, context, take)
+                more_runners(len(items))
+                holding = any(item.held is not None for item in items)
+                await backlog.put(items, BACKLOG if holding else LISTED_BACKLOG)
+
+            try:
+                found = await _feed(manifest, context, trees, feed)
+                if journal is not None:
+                    journal.planned(found.objects, found.size)
+            except EngineError as error:
+                stopped.append(error)
+                tasks.cancel_scope.cancel()
+            backlog.close()
     if stopped:
         raise stopped[0]
     return failed
@@ -236,6 +241,18 @@ async def _feed(
     found = WalkDone(objects, size if sized else None)
     context.emit(found)
     return found
+
+
+async def _outcome(item: Item, context: TransferContext, journal: Journal | None) -> Outcome:
+    """Raises CredentialsError: no object can be moved any more."""
+    entry = item.entry
+    try:
+        return await _move(item, context, journal)
+    except CredentialsError:
+        raise
+    except EngineError as error:
+        context.emit(ObjectFailed(entry.url, entry.name, entry.operation, str(error), error.code))
+        return Failure(entry, error)
 
 
 async def _move(item: Item, context: TransferContext, journal: Journal | None) -> TransferResult:

@@ -1,6 +1,7 @@
-"""How many requests should be under way: up while that moves more, down when S3 asks for fewer.
+"""How many requests should be under way: up while that moves more, down where fewer move as much.
 
-PURE: told what was done in which time, it says a number. What must not live here: a clock, a slot.
+PURE: told what was done in which time, it says a number. What must not live here: a clock, a slot,
+SlowDown (``throttle.py``: S3 means a prefix, not a run).
 
 Theory of operation
 Round trips, not CPU, decide on real networks. So the first one that is known sets where the number
@@ -8,8 +9,9 @@ begins: as many as fill the way there. From then on it is doubled as long as eac
 sixth more; the first that does not is taken back, and another is tried much later, because networks
 change. A loop that was at work for a part of the time only has room for so many times more, which
 says how far to go at once: no more than it could serve, and four times as many where it idles.
-SlowDown takes a third away at once, and the number stays below the one that S3 refused; that is
-forgotten little by little.
+Where less is moved than before by the same number, fewer are tried: a server or a link may have
+become smaller, and some do less the more is asked of them. That is kept, and gone on with, where it
+brings more; taken back where it brings less.
 """
 
 from __future__ import annotations
@@ -26,15 +28,15 @@ BUSY = 0.7
 # A part of 8 MiB takes a tenth of a second over one connection to S3 (85 MB/s), small objects less.
 # At this round trip the way takes about as long as the bytes, and twice as many fill it. Seconds.
 FAR = 0.05
-# Windows until the next try, after one that brought nothing, and after S3 asked for less.
+# Windows until the next try, after one that brought nothing; twice as many after the second.
 REST = 20
-REST_AFTER_SHED = 8
-SHED = 0.7
+# Of what used to be moved, twice in a row; then so many of the requests are left. They have to move
+# so much of what was moved before, and are better where they move so much more.
+FALLEN, FEWER = 0.75, 0.65
+KEPT, BETTER = 0.95, 1.05
 FLOOR = 4
-# How near the refused number is gone again, and how it is forgotten: a tenth more in 60 windows.
-BELOW_REFUSED = 0.9
-FORGET_AFTER = 60
-FORGET = 1.1
+# Of a window in what is usual.
+_SHARE = 0.2
 
 
 @final
@@ -54,9 +56,10 @@ class Climber:
         self._lower = self.number
         self._worth = 0.0
         self._rest = 0
-        self._shed = False
-        self._refused = float("inf")
-        self._quiet = 0
+        self._usual: float | None = None
+        self._fallen = 0
+        self._again = self._settling = False
+        self._more: int | None = None
 
     def begin(self, round_trip: float) -> int:
         """The number for a server that is ``round_trip`` seconds away."""
@@ -74,38 +77,79 @@ class Climber:
             saturated: Whether requests waited for a slot; else more slots would bring nothing.
             load: Which part of its time the loop was at work; None where that is not known.
         """
-        self._shed = False
-        self._quiet += 1
-        if self._quiet % FORGET_AFTER == 0:
-            self._refused *= FORGET
         busy = load is not None and load >= BUSY
-        if not saturated or busy or self.number >= self._cap:
+        if not saturated or busy:
+            self._before = self._usual = self._more = None
+            return self.number
+        rate = work / seconds
+        if self._more is not None:
+            return self._judge_fewer(rate)
+        if self._has_fallen(rate):
+            return self._try_fewer(rate)
+        if self.number >= self._cap:
             self._before = None
             return self.number
         if self._rest:
             self._rest -= 1
             return self.number
-        rate = work / seconds
         if self._before is not None and rate < self._before * self._worth:
-            self.number = self._lower
-            self._before, self._rest = None, REST
+            self._go_to(self._lower)
+            self._before, self._rest = None, REST * (1 + self._again)
+            self._again = True
             return self.number
+        if self._before is not None:
+            self._again = False
         self._before, self._lower = rate, self.number
         step = STEP if load is None else min(1 / max(load, 1 / MAX_STEP), MAX_STEP)
         self._worth = step**WORTH
-        below = max(self.number, int(min(self._refused * BELOW_REFUSED, self._cap)))
-        self.number = min(int(step * self.number), below)
+        self._go_to(min(int(step * self.number), self._cap))
         if self.number == self._lower:
             self._before = None  # nothing was tried
         return self.number
 
-    def shed(self) -> int:
-        """S3 asked for fewer. Once a window, however many requests heard it."""
-        if not self._shed:
-            self._shed = True
-            self._refused, self._quiet = min(self._refused, float(self.number)), 0
-            self.number = max(self._floor, int(self.number * SHED))
-            self._before, self._rest = None, REST_AFTER_SHED
+    def is_little(self, rate: float) -> bool:
+        """Whether fewer would be tried where no more than this is moved."""
+        return self._usual is not None and rate < FALLEN * self._usual
+
+    @property
+    def tries_fewer(self) -> bool:
+        return self._more is not None
+
+    def _go_to(self, number: int) -> None:
+        if number != self.number:
+            self.number, self._usual, self._fallen = number, None, 0
+
+    def _has_fallen(self, rate: float) -> bool:
+        """Whether the same number has moved much less than usual, twice."""
+        usual = self._usual
+        if usual is None or rate >= FALLEN * usual:
+            self._fallen = 0
+            self._usual = rate if usual is None else usual + _SHARE * (rate - usual)
+            return False
+        self._fallen += 1
+        return self._fallen > 1
+
+    def _try_fewer(self, rate: float) -> int:
+        number = max(self._floor, int(FEWER * self.number))
+        if number == self.number:
+            self._usual, self._fallen = rate, 0
+            return number
+        self._before, self._more, self._settling = rate, self.number, True
+        self._go_to(number)
+        return number
+
+    def _judge_fewer(self, rate: float) -> int:
+        if self._settling:  # most of it were requests of the number before
+            self._settling = False
+            return self.number
+        before, more = self._before, self._more
+        assert before is not None and more is not None
+        self._before = self._more = None
+        self._rest = REST
+        if rate < KEPT * before:
+            self._go_to(more)
+        elif rate > BETTER * before:
+            return self._try_fewer(rate)
         return self.number
 
     def __repr__(self) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from engine.config import TransferConfig
 from engine.events import BytesMoved, Emit, Event
@@ -14,6 +16,9 @@ from engine.transfer.folders import OpenTree
 from engine.transfer.limiter import Limiter
 from engine.transfer.temporaries import WITHOUT_RUN, Temporaries
 from engine.transfer.writer import FileWriter
+from engine.types import S3Url
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,17 @@ class TransferContext:
     journal: ObjectJournal | None = None
     temporaries: Temporaries = WITHOUT_RUN
     tree: OpenTree | None = None
+
+    async def ask(
+        self, operation: str, url: S3Url, call: Callable[[], Awaitable[T]]
+    ) -> tuple[T, int]:
+        """``Retrier.run`` for a request that takes no slot, when it is its turn."""
+
+        async def in_turn() -> T:
+            async with self.limiter.turn(url):
+                return await call()
+
+        return await self.retrier.run(operation, url, in_turn)
 
 
 def uncounted(context: TransferContext) -> TransferContext:

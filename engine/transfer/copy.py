@@ -129,7 +129,7 @@ async def _copy_whole(
 
     async def send() -> PutReceipt:
         try:
-            async with context.limiter.slot(big=False, size=0):
+            async with context.limiter.slot(target, big=False, size=0):
                 return await context.control.copy_object(
                     asked,
                     target,
@@ -168,7 +168,7 @@ async def _copy_in_parts(
 
     async def copy_part(part: Part, upload_id: UploadId) -> PartReceipt:
         async def send() -> PartReceipt:
-            async with context.limiter.slot(big=True, size=part.length):
+            async with context.limiter.slot(target, big=True, size=part.length):
                 return await context.control.upload_part_copy(
                     asked,
                     target,

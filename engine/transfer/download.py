@@ -151,7 +151,7 @@ async def head(url: S3Url, context: TransferContext) -> ObjectInfo:
     """What S3 says of the object. Raises NotFound, AccessDenied."""
 
     async def ask() -> ObjectInfo:
-        async with context.limiter.slot(big=False, size=0):
+        async with context.limiter.slot(url, big=False, size=0):
             return await context.control.head_object(
                 url, options=context.options, checksum=context.config.checksum != NONE
             )
@@ -172,7 +172,7 @@ async def fetch_range(
 
     async def get() -> RangeReceipt:
         size = part.length if part is not None else info.size
-        async with context.limiter.slot(big=part is not None, size=size):
+        async with context.limiter.slot(info.url, big=part is not None, size=size):
             return await context.data.get_range(
                 info.url,
                 sink,

@@ -49,7 +49,7 @@ async def tags_of(source: S3Url, reading: TransferContext) -> dict[str, str]:
         AccessDenied: They may not be read; how to leave them behind is in the error.
     """
     try:
-        tags, _ = await reading.retrier.run(
+        tags, _ = await reading.ask(
             "get object tagging",
             source,
             lambda: reading.control.get_tags(source, options=reading.options),

@@ -13,10 +13,12 @@ from typing import NamedTuple, final
 from engine.config import TransferConfig
 from engine.errors import S3Error
 from engine.protocols import Clock
+from engine.retry import asks_for_less
 from engine.transfer.climber import Climber
 from engine.transfer.load import Load
 from engine.transfer.slots import Slots, SlotStatistics
-from engine.types import KiB, MiB
+from engine.transfer.throttle import Throttle, Throttles
+from engine.types import KiB, MiB, S3Url
 
 # Requests in flight at the start: round trips, not CPU, decide on real networks. Small objects
 # are bound by latency, big ones by the link.
@@ -29,6 +31,8 @@ SLOT_MEMORY = MiB
 # A window is long enough to be measured, and for every request that was under way to be followed by
 # another: the first are of connections that were being opened.
 WINDOW_SECONDS = 0.2
+# What was quick and has become slow is not waited for as long.
+SLOW_WINDOW_SECONDS = 1.0
 # Parts of one object under way at once, in parts and in bytes: what a crash may waste is what they
 # had moved, half of it on average. Six seconds of a gigabit; so many are under way only where they
 # are worth it.
@@ -37,7 +41,9 @@ IDLE_SECONDS = 10.0
 # A request is work too, or a thousand empty objects would count as none.
 REQUEST_WORK = 32 * KiB
 _ANY_NUMBER = 1 << 30
-_SLOW_DOWN = frozenset({"SlowDown", "ServiceUnavailable", "RequestLimitExceeded", "Throttling"})
+# Requests that wait for a prefix which S3 has asked us to be slow with: so many objects of other
+# prefixes are opened in their place.
+MAX_HELD_BACK = 256
 
 
 class LimiterStatistics(NamedTuple):
@@ -88,7 +94,9 @@ class _Kind:
         self._most_in_flight = max(self._most_in_flight, self.slots.in_flight + 1)
         self._saturated = self._saturated or self.slots.busy
         seconds = now - self._since
-        if seconds < WINDOW_SECONDS or self._done < 2 * self._most_in_flight:
+        if seconds < WINDOW_SECONDS:
+            return
+        if self._done < 2 * self._most_in_flight and not self._looks_bad(seconds):
             return
         load = self._load.share(seconds)
         if seconds < IDLE_SECONDS:  # else nothing was to be done for a while
@@ -97,8 +105,13 @@ class _Kind:
         self._since, self._work, self._done, self._saturated = now, 0.0, 0, False
         self._most_in_flight = 0
 
-    def shed(self) -> None:
-        self._set(self.climber.shed())
+    def _looks_bad(self, seconds: float) -> bool:
+        """Whether so little was done that it is not waited for more."""
+        if seconds < SLOW_WINDOW_SECONDS or 2 * self._done < self._most_in_flight:
+            return False
+        if self.climber.is_little(self._work / seconds):
+            return True
+        return self.climber.tries_fewer and self._done >= self._most_in_flight
 
     def _set(self, number: int) -> None:
         self.most = max(self.most, number)
@@ -106,20 +119,38 @@ class _Kind:
             self.slots.resize(number)
 
 
-@final
-class Slot:
-    """One request's place. A holder makes one request and waits for nothing else."""
+class Turn:
+    """A request that S3 may have asked us to wait with; it takes no slot."""
 
-    __slots__ = ("_clock", "_kind", "_size", "_weight")
+    __slots__ = ("_began", "_limiter", "_throttle", "_url")
 
-    def __init__(self, kind: _Kind, size: int, clock: Clock) -> None:
-        self._kind = kind
-        self._size = size
-        self._clock = clock
-        self._weight = 0
+    def __init__(self, limiter: Limiter, url: S3Url) -> None:
+        self._limiter = limiter
+        self._url = url
+        self._throttle: Throttle | None = None
+        self._began = 0.0
 
     async def __aenter__(self) -> None:
-        self._weight = await self._kind.slots.acquire(min(self._size, SLOT_MEMORY))
+        await self._take()
+        while not self._may_go():
+            self._release()
+            assert self._throttle is not None
+            await self._throttle.enter()
+            try:
+                await self._take()
+            except BaseException:
+                self._throttle.leave()
+                raise
+            if not self._throttle.paused:
+                break
+            self._throttle.leave()
+        self._began = self._limiter.clock.monotonic()
+
+    def _may_go(self) -> bool:
+        """Whether S3 has not asked to be asked less; else it is known what to wait for."""
+        throttles = self._limiter.throttles
+        self._throttle = throttles.of(self._url) if throttles else None
+        return self._throttle is None or self._throttle.enter_now()
 
     async def __aexit__(
         self,
@@ -127,11 +158,46 @@ class Slot:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._kind.slots.release(self._weight)
+        self._release()
+        if self._throttle is not None:
+            self._throttle.leave()
+            if error is None:
+                self._throttle.worked()
         if error is None:
-            self._kind.done(self._size, self._clock.monotonic())
-        elif isinstance(error, S3Error) and (error.s3_code in _SLOW_DOWN or error.status == 503):
-            self._kind.shed()
+            self._done()
+        elif isinstance(error, S3Error) and asks_for_less(error):
+            self._limiter.refused(self._url, error, self._began)
+
+    async def _take(self) -> None:
+        """Wait for what the request needs of ours."""
+
+    def _release(self) -> None:
+        """Give that back."""
+
+    def _done(self) -> None:
+        """It has worked."""
+
+
+@final
+class Slot(Turn):
+    """One request's place. A holder makes one request and waits for nothing else."""
+
+    __slots__ = ("_kind", "_size", "_weight")
+
+    def __init__(self, limiter: Limiter, url: S3Url, kind: _Kind, size: int) -> None:
+        super().__init__(limiter, url)
+        self._kind = kind
+        self._size = size
+        self._weight = 0
+
+    async def _take(self) -> None:
+        self._weight = await self._kind.slots.acquire(min(self._size, SLOT_MEMORY))
+
+    def _release(self) -> None:
+        self._kind.slots.release(self._weight)
+
+    def _done(self) -> None:
+        self._kind.done(self._size, self._limiter.clock.monotonic())
 
 
 @final
@@ -147,7 +213,8 @@ class Limiter:
     def __init__(
         self, config: TransferConfig, clock: Clock, round_trip: Callable[[], float] = float
     ) -> None:
-        self._clock = clock
+        self.clock = clock
+        self.throttles = Throttles(clock)
         fixed = config.max_concurrency
         # Half the memory each: small and big objects may be under way together.
         memory = config.max_memory // 2
@@ -162,15 +229,25 @@ class Limiter:
         self.max_stream_memory = config.max_memory // 4
         self.streams = Slots(_ANY_NUMBER, self.max_stream_memory)
 
-    def slot(self, *, big: bool, size: int) -> Slot:
+    def slot(self, url: S3Url, *, big: bool, size: int) -> Slot:
         """A slot for one request of ``size`` bytes; ``big`` is a part or range of an object."""
-        return Slot(self._big if big else self._small, size, self._clock)
+        return Slot(self, url, self._big if big else self._small, size)
+
+    def turn(self, url: S3Url) -> Turn:
+        """For a request that moves no bytes and needs no slot; S3 may want it to wait, too."""
+        return Turn(self, url)
+
+    def refused(self, url: S3Url, error: S3Error, began: float) -> None:
+        """S3 has asked for fewer requests."""
+        under_way = self._small.slots.in_flight + self._big.slots.in_flight + 1
+        self.throttles.refused(url, error, began, under_way)
 
     @property
     def max_objects(self) -> int:
         """How many objects are worth opening at once: some more than there are slots, so that a
         slot that comes free is used at once."""
-        return self._small.most + max(1, self._small.most // 8)
+        held_back = min(self.throttles.waiting, MAX_HELD_BACK) if self.throttles else 0
+        return self._small.most + max(1, self._small.most // 8) + held_back
 
     def one_more_part(self, under_way: int, part_size: int) -> bool:
         """Whether one more part of an object is worth having under way beside so many.

@@ -39,7 +39,7 @@ async def list_pages(
     seen, pages, look_again = "", 0, 1  # Brent: a circle of any length is found, in one word
     last, empty, ordered = "", 0, lists_in_order(prefix.bucket)
     while True:
-        (page, following), _ = await context.retrier.run(
+        (page, following), _ = await context.ask(
             "list objects",
             prefix,
             partial(context.control.list_page, prefix, token, options=context.options),
@@ -69,7 +69,7 @@ async def list_uploads(prefix: S3Url, context: TransferContext) -> AsyncGenerato
     """
     after: tuple[str, str] | None = None
     while True:
-        (page, following), _ = await context.retrier.run(
+        (page, following), _ = await context.ask(
             "list multipart uploads",
             prefix,
             partial(context.control.list_uploads, prefix, after, options=context.options),

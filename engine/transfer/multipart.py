@@ -75,9 +75,10 @@ async def create_upload(
         nonlocal lost
         lost += 1  # until it is known; nobody hears of a try that is out of time
         try:
-            upload_id = await context.control.create_multipart_upload(
-                url, algorithm, options=context.options
-            )
+            async with context.limiter.turn(url):
+                upload_id = await context.control.create_multipart_upload(
+                    url, algorithm, options=context.options
+                )
         except EngineError as error:
             lost -= not may_have_worked(error)
             raise
@@ -131,6 +132,7 @@ async def complete_upload(
     """
     assert sum(part.size for part in receipts) == size
     sums = sums_of(receipts, algorithm) if algorithm is not None else ()
+    declared = sums[0] if sums else None
     tries = 0
 
     async def is_ours(info: ObjectInfo) -> bool:
@@ -146,9 +148,10 @@ async def complete_upload(
         nonlocal tries
         tries += 1
         try:
-            return await context.control.complete_multipart_upload(
-                url, upload_id, receipts, sums[0] if sums else None, size, options=context.options
-            )
+            async with context.limiter.turn(url):
+                return await context.control.complete_multipart_upload(
+                    url, upload_id, receipts, declared, size, options=context.options
+                )
         except EngineError as error:
             if isinstance(error, NotFound) and error.s3_code == "NoSuchUpload" and again():
                 # The answer to an earlier try was lost, and that try had worked.
@@ -212,7 +215,7 @@ async def _look_up(
 ) -> PutReceipt:
     """Ceph answers Complete with an empty ETag; HEAD has it, and the size to compare."""
     try:
-        info, _ = await context.retrier.run(
+        info, _ = await context.ask(
             "head object",
             url,
             lambda: context.control.head_object(
@@ -271,7 +274,7 @@ async def _look_for(
         TransferError: The role may not look.
     """
     try:
-        info, _ = await context.retrier.run(
+        info, _ = await context.ask(
             "head object",
             url,
             lambda: context.control.head_object(
@@ -372,7 +375,7 @@ async def abort_until_empty(url: S3Url, upload_id: UploadId, context: TransferCo
     """
     for _ in range(_MAX_ABORTS):
         try:
-            await context.retrier.run(
+            await context.ask(
                 "abort multipart upload",
                 url,
                 lambda: context.control.abort_multipart_upload(
@@ -382,7 +385,7 @@ async def abort_until_empty(url: S3Url, upload_id: UploadId, context: TransferCo
         except NotFound:
             return
         try:
-            parts, _ = await context.retrier.run(
+            parts, _ = await context.ask(
                 "list parts",
                 url,
                 lambda: context.control.list_parts(url, upload_id, options=context.options),

@@ -134,7 +134,7 @@ async def take_up_upload(wanted: Wanted, context: TransferContext) -> TakenUploa
         await _start_over(wanted.url, record, reason or "its parts do not fit this store", context)
         return None
     try:
-        listed, _ = await context.retrier.run(
+        listed, _ = await context.ask(
             "list parts",
             wanted.url,
             lambda: context.control.list_parts(
@@ -273,7 +273,7 @@ async def _look_at_object(
 ) -> PutReceipt | None:
     """The object, if it is the one of this plan of the source."""
     try:
-        info, _ = await context.retrier.run(
+        info, _ = await context.ask(
             "head object",
             url,
             lambda: context.control.head_object(

@@ -67,7 +67,7 @@ def composite_parts(info: ObjectInfo) -> int | None:
 
 async def _part(info: ObjectInfo, number: int, context: TransferContext) -> StoredPart | None:
     async def ask() -> StoredPart | None:
-        async with context.limiter.slot(big=False, size=0):
+        async with context.limiter.slot(info.url, big=False, size=0):
             return await context.control.head_part(
                 info.url, number, etag=info.etag, options=context.options
             )

@@ -85,7 +85,7 @@ async def put_whole(
 
     async def put() -> PutReceipt:
         try:
-            async with context.limiter.slot(big=False, size=source.size):
+            async with context.limiter.slot(url, big=False, size=source.size):
                 return await context.data.put_object(
                     url, source, algorithm, options=context.options
                 )
@@ -187,7 +187,7 @@ async def _send_part(
 ) -> PartReceipt:
     async def send() -> PartReceipt:
         try:
-            async with context.limiter.slot(big=True, size=part.length):
+            async with context.limiter.slot(url, big=True, size=part.length):
                 return await context.data.upload_part(
                     url,
                     upload_id,

@@ -153,7 +153,7 @@ async def _nameless(
         if others.may_be_theirs(upload):
             continue
         ask = partial(context.control.list_parts, url, upload.upload_id, options=context.options)
-        parts, _ = await context.retrier.run("list parts", url, ask)
+        parts, _ = await context.ask("list parts", url, ask)
         if parts == []:
             ours.append(upload.upload_id)
     return ours

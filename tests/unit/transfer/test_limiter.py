@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from random import Random
 from typing import Any
 
@@ -18,7 +19,9 @@ from engine.transfer.climber import REST, Climber
 from engine.transfer.limiter import MAX_IN_FLIGHT, START_BIG, START_SMALL, Limiter
 from engine.transfer.load import Load, used_by_thread
 from engine.transfer.slots import Slots
-from engine.types import KiB, MiB
+from engine.types import KiB, MiB, S3Url
+
+URL = S3Url("bucket", "folder/key")
 
 
 @pytest.mark.parametrize(
@@ -40,7 +43,7 @@ async def test_no_more_requests_than_slots_and_memory(
 
         async def request(kind: bool = kind) -> None:
             nonlocal most, under_way
-            async with limiter.slot(big=kind, size=size):
+            async with limiter.slot(URL, big=kind, size=size):
                 under_way += 1
                 most = max(most, under_way)
                 await anyio.sleep(0)
@@ -112,14 +115,27 @@ def test_nothing_is_learned_from_a_window_that_was_not_full() -> None:
         assert climber.window(1, 1, saturated=False) == 16
 
 
-def test_slow_down_takes_a_third_once_a_window() -> None:
+def test_fewer_are_tried_where_less_is_moved_and_kept_where_that_is_better() -> None:
     climber = Climber(100, 512)
-    assert [climber.shed() for _ in range(50)] == [70] * 50
-    assert climber.window(1, 1, saturated=True) == 70
-    for _ in range(100):
-        climber.shed()
-        climber.window(1, 1, saturated=True)
-    assert climber.number == 4
+    for _ in range(3):
+        climber.window(100, 1, saturated=True)
+    number, steps = climber.number, []
+    for _ in range(14):
+        # Each request beyond fifty slows down all.
+        rate = 40 * min(1, 50 / climber.number)
+        steps.append(climber.window(rate, 1, saturated=True))
+    assert steps[-1] < 70 < number
+    assert all(later <= earlier for earlier, later in itertools.pairwise(steps))
+
+
+def test_fewer_that_move_less_are_taken_back() -> None:
+    climber = Climber(100, 512)
+    for _ in range(3):
+        climber.window(100, 1, saturated=True)
+    number = climber.number
+    for _ in range(6):  # the way has become longer
+        climber.window(climber.number / 4, 1, saturated=True)
+    assert climber.number == number
 
 
 class Server:
@@ -156,7 +172,7 @@ async def drive(server: Server, requests: int) -> float:
             left -= 1
             while True:
                 try:
-                    async with limiter.slot(big=False, size=64 * KiB):
+                    async with limiter.slot(URL, big=False, size=64 * KiB):
                         await server.request()
                     break
                 except S3Error:
@@ -213,9 +229,6 @@ def test_a_far_server_is_begun_with_as_many_more() -> None:
     for away, number in ((0.0005, 16), (0.05, 32), (0.1, 48), (5.0, 512)):
         climber = Climber(16, 512)
         assert climber.begin(away) == number
-    shed = Climber(16, 512)
-    shed.shed()
-    assert shed.begin(0.1) == 11, "S3 has asked for fewer already"
     assert Climber(3, 3).begin(0.1) == 3, "the user has fixed it"
 
 
