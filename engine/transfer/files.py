@@ -20,7 +20,7 @@ import anyio
 from engine import disk
 from engine.errors import DiskFull, ObjectExists, TransferError, UnsafeKey, UsageError
 from engine.threads import ThreadDoor
-from engine.transfer.folders import Folder, OpenTree, enter
+from engine.transfer.folders import Folder, OpenTree, enter, moved_away
 from engine.transfer.temporaries import WITHOUT_RUN, Temporaries
 
 # Folders that are remembered as no links; each is asked again when they are forgotten.
@@ -282,7 +282,7 @@ def _publish(partial: PartialFile, mtime_ns: int | None) -> None:
         disk.utime(partial.descriptor, ns=(time.time_ns(), mtime_ns))
     folder, target = partial.folder, partial.target
     if not folder.in_place():
-        raise moved_away(target, folder)
+        raise moved_away(target, folder.path)
     disk.fsync(partial.descriptor)
     disk.replace(
         folder.name(partial.temporary.name),
@@ -293,14 +293,6 @@ def _publish(partial: PartialFile, mtime_ns: int | None) -> None:
     partial.published = True
     folder.sync()
     close(partial)
-
-
-def moved_away(target: Path, folder: Folder) -> TransferError:
-    """The error for a file whose folder is not where it was."""
-    return TransferError(
-        f"cannot write {target}: {folder.path} was moved away or replaced meanwhile",
-        fix="Copy it again when nobody moves folders in the target",
-    )
 
 
 def local_error(target: Path, error: OSError | ValueError) -> TransferError:

@@ -107,13 +107,15 @@ class OpenTree:
 
         Raises:
             UnsafeKey: A symbolic link is in the way.
-            TransferError: A file is.
+            TransferError: A file is; or the root is not where it was.
             OSError, ValueError: As the system says.
         """
         text = os.fspath(target)
         assert text.startswith(self._prefix), "a target outside of its tree"
         above = text[len(self._prefix) :].rpartition("/")[0]
         with self._lock:
+            if self._folders and not self._root_in_place():
+                raise moved_away(target, os.fspath(self.root))
             folder = self._folders.get(above)
             if folder is None or not self.in_place(folder):
                 if folder is not None:
@@ -133,6 +135,8 @@ class OpenTree:
 
     def in_place(self, folder: Folder) -> bool:
         """See ``Folder.in_place``."""
+        if not self._root_in_place():
+            return False
         if not folder.steps:
             return True
         root = self._root
@@ -161,6 +165,15 @@ class OpenTree:
                 self._forget(folder)
             while self._unsettled:
                 disk.close(self._unsettled.pop())
+
+    def _root_in_place(self) -> bool:
+        """Files must not be reported under a name that leads elsewhere by now."""
+        assert self._root is not None
+        try:
+            status = disk.stat(self._root.path)
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self._root.identity
 
     # All that follows holds the lock.
 
@@ -304,6 +317,14 @@ def enter(target: Path, tree: OpenTree | None) -> Folder:
     except BaseException:
         alone.close()
         raise
+
+
+def moved_away(target: Path, folder: str) -> TransferError:
+    """The error for a file whose folder is not where it was."""
+    return TransferError(
+        f"cannot write {target}: {folder} was moved away or replaced meanwhile",
+        fix="Copy it again when nobody moves folders in the target",
+    )
 
 
 @final

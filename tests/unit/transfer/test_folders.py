@@ -10,7 +10,9 @@ import pytest
 
 from engine import disk
 from engine.errors import TransferError, UnsafeKey
+from engine.threads import ThreadDoor
 from engine.transfer import folders
+from engine.transfer.files import partial_file, publish
 from engine.transfer.folders import Folder, OpenTree, Trees, enter
 
 
@@ -128,3 +130,21 @@ def test_a_new_folder_has_a_durable_name_before_a_file_in_it_counts(
         str(root / "a" / "b")
     }
     assert synced[-1] == str(root / "a" / "b")
+
+
+async def test_a_folder_that_is_moved_away_is_told(tree: OpenTree, tmp_path: Path) -> None:
+    """Neither written to where nobody looks for it, nor made anew: somebody is at work there."""
+    folder = tree.enter(tree.root / "file")
+    tree.root.rename(tmp_path / "moved")
+    tree.root.mkdir()
+    assert not folder.in_place()
+    with pytest.raises(TransferError, match="moved away"):
+        tree.enter(tree.root / "other")
+    folder.leave()
+    alone = tmp_path / "alone" / "file"
+    with pytest.raises(TransferError, match="moved away"):
+        async with partial_file(alone, 1, ThreadDoor()) as partial:
+            alone.parent.rename(tmp_path / "aside")
+            await publish(partial, ThreadDoor())
+    # By paths alone nobody finds what has moved.
+    assert not folders._BY_DESCRIPTOR or os.listdir(tmp_path / "aside") == []
