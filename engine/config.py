@@ -29,9 +29,12 @@ class TransferConfig:
             waste. None starts at 10; where the way is long or more moves more it grows, up to
             64 parts and 512 MiB.
         max_concurrency: Requests under way at once over all objects; None starts at 64 for
-            small objects and 16 for big ones.
-        max_memory: Bytes of buffers over all objects. Parts of streams of unknown length, which
-            are kept until S3 has them, may take a quarter more.
+            small objects and 16 for big ones. While both kinds want them, neither gets less than
+            two fifths.
+        max_memory: Bytes of buffers over all objects: of requests under way, of small objects that
+            wait to be sent or written, of streams (a quarter at most) and of readers (so, too, but
+            for one piece of each). Not counted: what a stream gathers for its next part, and up to
+            30 MiB of empty buffers that are kept.
         checksum: ``crc64nvme``, ``crc32c``, ``crc32``, or ``none`` for stores that refuse the
             headers.
         limits: What the store allows; ``StoreLimits.of("r2")`` and its kin where it is not AWS.

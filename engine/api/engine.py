@@ -64,10 +64,15 @@ class EngineStatistics:
 
     Attributes:
         chain: What each broker's credentials are, and its counts: the source, then the roles.
+        buffers, most_buffers: Bytes that all buffers hold now, and have held at most; within
+            ``max_memory``.
     """
 
     chain: tuple[tuple[str, BrokerStatistics], ...]
     data_plane: str
+    buffers: int = 0
+    most_buffers: int = 0
+    max_buffers: int = 0
 
     @property
     def source(self) -> BrokerStatistics:
@@ -437,9 +442,13 @@ class Engine(StreamingVerbs):
 
     def statistics(self) -> EngineStatistics:
         engine = self._ready()
+        memory = engine.context.limiter.memory
         return EngineStatistics(
             chain=tuple((b.describe(), b.statistics()) for b in engine.chain.brokers),
             data_plane=repr(engine.context.data),
+            buffers=memory.held,
+            most_buffers=memory.most,
+            max_buffers=memory.total,
         )
 
     def __repr__(self) -> str:

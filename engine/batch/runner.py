@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import anyio
 
@@ -25,7 +25,8 @@ from engine.transfer.context import TransferContext
 from engine.transfer.copy import copy
 from engine.transfer.download import download, download_folder
 from engine.transfer.folders import Trees
-from engine.transfer.sources import open_file, read_small
+from engine.transfer.slots import Slots
+from engine.transfer.sources import SMALL_FILE, BytesSource, open_file, read_small
 from engine.transfer.temporaries import Temporaries
 from engine.transfer.upload import upload
 from engine.transfer.writer import FileWriter
@@ -83,8 +84,8 @@ async def move_all(
     """
     if journal is not None:
         context = _of_run(context, journal)
-    with Trees() as trees:
-        failed = await _move_all(manifest, context, take, journal, trees)
+    with Trees() as trees, _Bodies(context.limiter.bodies) as bodies:
+        failed = await _move_all(manifest, context, take, journal, trees, bodies)
     if journal is not None:
         journal.finish(failed)
 
@@ -95,6 +96,7 @@ async def _move_all(
     take: Callable[[Outcome], Awaitable[None]],
     journal: Journal | None,
     trees: Trees,
+    bodies: _Bodies,
 ) -> int:
     """How many have failed, and may be tried again."""
     runners = failed = without_room = 0
@@ -122,18 +124,14 @@ async def _move_all(
                     return
             else:
                 without_room = 0
+            bodies.give(item)
             del item  # its bytes are not to live on while the next one is waited for
             await take(outcome)
 
-    def go_on() -> None:
-        """Some runners wait for a prefix: others have objects elsewhere."""
-        more_runners(backlog.waiting)
-
-    with context.limiter.throttles.listening(go_on):
-        async with (
-            _connections_ahead(manifest, context) as ahead,
-            anyio.create_task_group() as tasks,
-        ):
+    opening = _connections_ahead(manifest, context)
+    # Where some wait for a prefix, others have objects elsewhere.
+    with context.limiter.throttles.listening(lambda: more_runners(backlog.waiting)):
+        async with opening as ahead, anyio.create_task_group() as tasks:
 
             def more_runners(items: int) -> None:
                 """As many as the limiter finds worth it by now; one for each item at most."""
@@ -146,6 +144,7 @@ async def _move_all(
             async def feed(items: list[Item]) -> None:
                 if journal is not None and journal.resumed:
                     items = await _not_known(items, journal, context, take)
+                await bodies.take(items)
                 more_runners(len(items))
                 holding = any(item.held is not None for item in items)
                 await backlog.put(items, BACKLOG if holding else LISTED_BACKLOG)
@@ -243,6 +242,35 @@ async def _feed(
     return found
 
 
+class _Bodies:
+    """Memory of the small files that a run has read and not yet sent."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._weights: dict[int, int] = {}
+
+    async def take(self, items: list[Item]) -> None:
+        """Wait until there is room for what the items hold."""
+        for item in items:
+            if isinstance(item.held, BytesSource):
+                self._weights[id(item)] = await self._slots.acquire(item.held.size)
+
+    def give(self, item: Item) -> None:
+        """An item is done with."""
+        weight = self._weights.pop(id(item), None)
+        if weight is not None:
+            self._slots.release(weight)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        # Nobody will send the others.
+        for weight in self._weights.values():
+            self._slots.release(weight)
+        self._weights.clear()
+
+
 async def _outcome(item: Item, context: TransferContext, journal: Journal | None) -> Outcome:
     """Raises CredentialsError: no object can be moved any more."""
     entry = item.entry
@@ -295,8 +323,23 @@ async def _moved(item: Item, context: TransferContext) -> tuple[TransferResult, 
     held = item.held
     assert not isinstance(held, EngineError)
     if item.in_memory:
-        held = read_small(entry.path, chosen(context.config.checksum))
+        weight = await context.limiter.bodies.acquire(min(entry.size or 0, SMALL_FILE))
+        try:
+            return await _of_memory(item, context)
+        finally:
+            context.limiter.bodies.release(weight)
     if held is not None:
         return await upload(held, entry.url, context), held.version
-    async with open_file(entry.path, context.door) as source:
-        return await upload(source, entry.url, context), source.version
+    return await _of_file(item, context)
+
+
+async def _of_memory(item: Item, context: TransferContext) -> tuple[TransferResult, str]:
+    held = read_small(item.entry.path, chosen(context.config.checksum))
+    if held is None:
+        return await _of_file(item, context)
+    return await upload(held, item.entry.url, context), held.version
+
+
+async def _of_file(item: Item, context: TransferContext) -> tuple[TransferResult, str]:
+    async with open_file(item.entry.path, context.door) as source:
+        return await upload(source, item.entry.url, context), source.version

@@ -172,7 +172,12 @@ async def fetch_range(
 
     async def get() -> RangeReceipt:
         size = part.length if part is not None else info.size
-        async with context.limiter.slot(info.url, big=part is not None, size=size):
+        async with context.limiter.slot(
+            info.url,
+            big=part is not None,
+            size=size,
+            held=sink.lands >= 0 or sink.memory is not None,
+        ):
             return await context.data.get_range(
                 info.url,
                 sink,
@@ -194,6 +199,17 @@ async def _small(
 ) -> tuple[ObjectInfo, bool]:
     """One of many small objects: kept in memory until it is whole, then written in one trip."""
     check_readable(listed, context.options)
+    bodies = context.limiter.bodies
+    weight = await bodies.acquire(listed.size)
+    try:
+        return await _small_held(listed, target, context)
+    finally:
+        bodies.release(weight)
+
+
+async def _small_held(
+    listed: ObjectInfo, target: Path, context: TransferContext
+) -> tuple[ObjectInfo, bool]:
     sink = context.writer.sink(listed.size)
     algorithm = _algorithm_for(listed.checksum, context)
     receipt = await fetch_range(listed, sink, 0, None, algorithm, context)

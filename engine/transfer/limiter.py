@@ -16,7 +16,7 @@ from engine.protocols import Clock
 from engine.retry import asks_for_less
 from engine.transfer.climber import Climber
 from engine.transfer.load import Load
-from engine.transfer.slots import Slots, SlotStatistics
+from engine.transfer.slots import Memory, Slots, SlotStatistics
 from engine.transfer.throttle import Throttle, Throttles
 from engine.types import KiB, MiB, S3Url
 
@@ -47,17 +47,22 @@ MAX_HELD_BACK = 256
 
 
 class LimiterStatistics(NamedTuple):
-    """Requests under way and waiting, by kind; and parts of streams that are kept."""
+    """Requests under way and waiting, by kind; parts of streams that are kept; small bodies that
+    wait to be sent or written; pieces that wait for their reader."""
 
     small: SlotStatistics
     big: SlotStatistics
     streams: SlotStatistics
+    bodies: SlotStatistics
+    pieces: SlotStatistics
 
 
 class _Kind:
     """One kind of requests: its slots, and what they did in this window."""
 
-    def __init__(self, start: int, cap: int, memory: int, round_trip: Callable[[], float]) -> None:
+    def __init__(
+        self, start: int, cap: int, memory: Memory, round_trip: Callable[[], float]
+    ) -> None:
         self.climber = Climber(start, cap)
         self.slots = Slots(self.climber.number, memory)
         self.most = self.climber.number
@@ -182,16 +187,17 @@ class Turn:
 class Slot(Turn):
     """One request's place. A holder makes one request and waits for nothing else."""
 
-    __slots__ = ("_kind", "_size", "_weight")
+    __slots__ = ("_kind", "_needs", "_size", "_weight")
 
-    def __init__(self, limiter: Limiter, url: S3Url, kind: _Kind, size: int) -> None:
+    def __init__(self, limiter: Limiter, url: S3Url, kind: _Kind, size: int, held: bool) -> None:
         super().__init__(limiter, url)
+        self._needs = 0 if held else min(size, SLOT_MEMORY)
         self._kind = kind
         self._size = size
         self._weight = 0
 
     async def _take(self) -> None:
-        self._weight = await self._kind.slots.acquire(min(self._size, SLOT_MEMORY))
+        self._weight = await self._kind.slots.acquire(self._needs)
 
     def _release(self) -> None:
         self._kind.slots.release(self._weight)
@@ -216,22 +222,27 @@ class Limiter:
         self.clock = clock
         self.throttles = Throttles(clock)
         fixed = config.max_concurrency
-        # Half the memory each: small and big objects may be under way together.
-        memory = config.max_memory // 2
+        # One budget for all buffers.
+        self.memory = memory = Memory(config.max_memory)
         cap = fixed or MAX_IN_FLIGHT
         self._parts = config.parts_at_first
         self._parts_grow = config.max_parts_in_flight is None
         self._small = _Kind(fixed or START_SMALL, cap, memory, round_trip)
-        most = min(cap, max(1, memory // SLOT_MEMORY))
+        # Half of it at most: small and big objects may be under way together.
+        most = min(cap, max(1, config.max_memory // 2 // SLOT_MEMORY))
         self._big = _Kind(fixed or START_BIG, most, memory, round_trip)
-        # A part that is kept until it is sent has more than a slot's two pieces. Of bytes alone:
-        # each of its requests takes a slot as any other.
+        self._small.slots.share_with(self._big.slots, fixed)
+        # Of bytes alone: parts that are kept until they are sent; small bodies that have been read
+        # and not sent, or received and not written; pieces that a reader has not taken.
         self.max_stream_memory = config.max_memory // 4
-        self.streams = Slots(_ANY_NUMBER, self.max_stream_memory)
+        self.streams = Slots(_ANY_NUMBER, memory, self.max_stream_memory)
+        self.bodies = Slots(_ANY_NUMBER, memory, config.max_memory // 2)
+        self.pieces = Slots(_ANY_NUMBER, memory, self.max_stream_memory)
 
-    def slot(self, url: S3Url, *, big: bool, size: int) -> Slot:
-        """A slot for one request of ``size`` bytes; ``big`` is a part or range of an object."""
-        return Slot(self, url, self._big if big else self._small, size)
+    def slot(self, url: S3Url, *, big: bool, size: int, held: bool = False) -> Slot:
+        """A slot for one request of ``size`` bytes; ``big`` is a part or range of an object, and
+        ``held`` says that somebody has the memory of its body already."""
+        return Slot(self, url, self._big if big else self._small, size, held)
 
     def turn(self, url: S3Url) -> Turn:
         """For a request that moves no bytes and needs no slot; S3 may want it to wait, too."""
@@ -270,6 +281,8 @@ class Limiter:
             self._small.slots.statistics(),
             self._big.slots.statistics(),
             self.streams.statistics(),
+            self.bodies.statistics(),
+            self.pieces.statistics(),
         )
 
     def __repr__(self) -> str:

@@ -21,6 +21,7 @@ from engine.transfer.download import fetch_range, head
 from engine.transfer.parts import Part
 from engine.transfer.readable import check_readable
 from engine.transfer.sinks import MemorySink
+from engine.transfer.slots import Slots
 from engine.types import ByteRange, Checksum, MiB, ObjectInfo, S3Url
 
 # Bytes of one piece. Small enough that a slow reader holds little, large enough that the round
@@ -31,12 +32,36 @@ PIECE_SIZE = 4 * MiB
 class _Piece:
     """One planned piece, its bytes when they are there, or why they are not."""
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: Part, weight: int) -> None:
         self.part = part
         self.sink = MemorySink(part.length)
         self.crc = 0
         self.error: EngineError | None = None
         self.arrived = anyio.Event()
+        self.weight = weight
+
+
+class _Room:
+    """Memory of one reader's pieces. The first is not waited for: else two readers, of which one is
+    read inside of the other's loop, might wait for each other."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._held: list[int] = []
+
+    async def take(self, size: int) -> int:
+        held = self._held
+        weight = await self._slots.acquire(size) if held else self._slots.take_anyway(size)
+        held.append(weight)
+        return weight
+
+    def give(self, weight: int) -> None:
+        self._held.remove(weight)
+        self._slots.release(weight)
+
+    def close(self) -> None:
+        while self._held:
+            self.give(self._held[0])
 
 
 class ObjectReader:
@@ -47,8 +72,10 @@ class ObjectReader:
         info: ObjectInfo,
         pieces: MemoryObjectReceiveStream[_Piece],
         algorithm: ChecksumAlgorithm | None,
+        room: _Room,
     ) -> None:
         self.info = info
+        self._room = room
         self._pieces = pieces
         self._algorithm = algorithm
         self._whole = 0
@@ -61,6 +88,8 @@ class ObjectReader:
             if self._algorithm is not None:
                 self._whole = self._algorithm.combine(self._whole, piece.crc, piece.part.length)
             yield bytes(piece.sink.data)
+            self._room.give(piece.weight)
+            del piece  # its bytes are not to live on while the next one is waited for
         self._verify(self._whole)
 
     async def read(self) -> bytes:
@@ -104,14 +133,18 @@ async def open_read(
     ahead = min(context.config.parts_at_first, context.config.max_memory // 4 // PIECE_SIZE)
     send, receive = anyio.create_memory_object_stream[_Piece](max(0, ahead - 2))
     failed: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_fetch_ahead, info, span, send, algorithm, context, tasks)
-        async with receive:
-            try:
-                yield ObjectReader(info, receive, algorithm if verifiable else None)
-            except Exception as error:
-                failed = error  # raised below: the task group would put it into a group
-        tasks.cancel_scope.cancel()
+    room = _Room(context.limiter.pieces)
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_fetch_ahead, info, span, send, algorithm, context, tasks, room)
+            async with receive:
+                try:
+                    yield ObjectReader(info, receive, algorithm if verifiable else None, room)
+                except Exception as error:
+                    failed = error  # raised below: the task group would put it into a group
+            tasks.cancel_scope.cancel()
+    finally:
+        room.close()
     if failed is not None:
         raise failed
 
@@ -123,6 +156,7 @@ async def _fetch_ahead(
     algorithm: ChecksumAlgorithm | None,
     context: TransferContext,
     tasks: anyio.abc.TaskGroup,
+    room: _Room,
 ) -> None:
     async def fetch(piece: _Piece) -> None:
         try:
@@ -139,7 +173,8 @@ async def _fetch_ahead(
         offset, number = span.start, 1
         while offset < min(span.stop, info.size):
             length = min(PIECE_SIZE, min(span.stop, info.size) - offset)
-            piece = _Piece(Part(number, offset, length))
+            weight = await room.take(length)
+            piece = _Piece(Part(number, offset, length), weight)
             try:
                 await send.send(piece)
             except anyio.BrokenResourceError:

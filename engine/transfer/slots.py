@@ -10,6 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import final
 
+# Of all slots, what each of two kinds gets at least while both want them.
+LEAST_SHARE = 0.4
+
 
 @dataclass(frozen=True, slots=True)
 class SlotStatistics:
@@ -22,23 +25,97 @@ class SlotStatistics:
 
 
 @final
+class Memory:
+    """The budget of bytes that several ``Slots`` take from.
+
+    Who holds some of it never waits for more of it, so that all of it comes back. A queue whose
+    head finds none is next: what comes back is kept for it.
+
+    Attributes:
+        held, most: Bytes now, and the most so far.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.held = self.most = 0
+        self._queues: list[Slots] = []
+        self._next: Slots | None = None
+
+    def join(self, queue: Slots) -> None:
+        """Serve ``queue`` when bytes come back."""
+        self._queues.append(queue)
+
+    def fits(self, weight: int, queue: Slots) -> bool:
+        """Whether ``queue`` may take so many; if not it is its turn before the others'."""
+        if not weight:
+            return True
+        if self._next is not None and self._next is not queue:
+            return False
+        if self.held + weight > self.total:
+            self._next = queue
+            return False
+        return True
+
+    def take(self, weight: int) -> None:
+        self.held += weight
+        self.most = max(self.most, self.held)
+
+    def served(self, queue: Slots) -> None:
+        """``queue`` does not wait for bytes, or not any more."""
+        if self._next is queue:
+            self._next = None
+            self._serve()
+
+    def give(self, weight: int) -> None:
+        self.held -= weight
+        assert self.held >= 0, "more bytes given back than taken"
+        if weight:
+            self._serve()
+
+    def _serve(self) -> None:
+        for queue in self._queues:
+            if queue.busy:
+                queue.serve()
+
+    def __repr__(self) -> str:
+        return f"<Memory {self.held}/{self.total} most={self.most}>"
+
+
+@final
 class Slots:
     """A semaphore of requests and bytes whose capacity may change while it is in use.
 
     Its own and not ``anyio.CapacityLimiter``: that one counts requests only, and gives control
     back to the loop for every slot, which costs as much as a signature.
+
+    Args:
+        memory: Bytes of its own, or a budget that is shared.
+        limit: Bytes that it may take of a budget.
     """
 
-    def __init__(self, capacity: int, memory: int) -> None:
+    def __init__(self, capacity: int, memory: int | Memory, limit: int | None = None) -> None:
         self.capacity = capacity
-        self._memory = memory
+        self._memory = Memory(memory) if isinstance(memory, int) else memory
+        self._memory.join(self)
+        self._limit = self._memory.total if limit is None else limit
         self._in_flight = 0
         self._held = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._other: Slots | None = None
+        self._total: int | None = None
+
+    def share_with(self, other: Slots, total: int | None) -> None:
+        """Neither gets less than ``LEAST_SHARE`` while both want slots.
+
+        Args:
+            total: Of both together; None for what both have.
+        """
+        self._other, other._other = other, self
+        self._total = other._total = total
 
     async def acquire(self, weight: int) -> int:
         """Wait for a slot and ``weight`` bytes; returns what ``release`` is to be given."""
-        weight = min(weight, self._memory)  # what does not fit at all goes alone
+        weight = min(weight, self._limit)  # what does not fit at all goes alone
         if not self._waiting and self._fits(weight):
             self._take(weight)
             return weight
@@ -53,8 +130,13 @@ class Slots:
             else:
                 with suppress(ValueError):  # passed over already
                     self._waiting.remove(entry)
-                self._serve()
+                self.serve()
             raise
+        return weight
+
+    def take_anyway(self, weight: int) -> int:
+        """``acquire`` of what cannot wait; the others do, the longer."""
+        self._take(weight)
         return weight
 
     def release(self, weight: int) -> None:
@@ -62,12 +144,18 @@ class Slots:
         self._in_flight -= 1
         self._held -= weight
         assert self._in_flight >= 0 and self._held >= 0, "more slots given back than taken"
-        self._serve()
+        other = self._other
+        if other is not None and other._waiting and other._in_flight <= self._in_flight:
+            other.serve()
+        self._memory.give(weight)
+        self.serve()
+        if other is not None and other._waiting:
+            other.serve()
 
     def resize(self, capacity: int) -> None:
         """Another number of slots from now on; those under way are left alone."""
         self.capacity = capacity
-        self._serve()
+        self.serve()
 
     @property
     def in_flight(self) -> int:
@@ -82,19 +170,44 @@ class Slots:
     def statistics(self) -> SlotStatistics:
         return SlotStatistics(self._in_flight, len(self._waiting), self._held, self.capacity)
 
+    def serve(self) -> None:
+        """Let those go on whose turn it is."""
+        while self._waiting:
+            weight, place = self._waiting[0]
+            if not (place.done() or self._fits(weight)):
+                return
+            self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                self._take(weight)
+        self._memory.served(self)
+
     def _fits(self, weight: int) -> bool:
-        return self._in_flight < self.capacity and self._held + weight <= self._memory
+        if self._in_flight >= (self.capacity if self._other is None else self._room(self._other)):
+            self._memory.served(self)
+            return False
+        if weight and self._held + weight > self._limit:
+            self._memory.served(self)
+            return False
+        return self._memory.fits(weight, self)
+
+    def _room(self, other: Slots) -> int:
+        """How many there may be beside what the other kind has a right to."""
+        wanted = other._in_flight + len(other._waiting)
+        if not wanted:
+            return self.capacity
+        both = self.capacity + other.capacity
+        total = both if self._total is None else self._total
+        if self._total is not None and self._in_flight + other._in_flight >= total:
+            return 0
+        share = min(max(self.capacity / both, LEAST_SHARE), 1 - LEAST_SHARE)
+        return max(int(total * share), 1, min(self.capacity, total - wanted))
 
     def _take(self, weight: int) -> None:
         self._in_flight += 1
         self._held += weight
-
-    def _serve(self) -> None:
-        while self._waiting and self._fits(self._waiting[0][0]):
-            weight, place = self._waiting.popleft()
-            if not place.done():
-                self._take(weight)
-                place.set_result(None)
+        self._memory.take(weight)
+        self._memory.served(self)
 
     def __repr__(self) -> str:
         return f"<Slots {self.statistics()}>"

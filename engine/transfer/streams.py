@@ -359,7 +359,7 @@ async def send_body(
     source = BytesSource(body)
 
     async def send() -> PartReceipt:
-        async with context.limiter.slot(url, big=True, size=part.length):
+        async with context.limiter.slot(url, big=True, size=part.length, held=True):
             return await context.data.upload_part(
                 url,
                 upload_id,

@@ -85,7 +85,9 @@ async def put_whole(
 
     async def put() -> PutReceipt:
         try:
-            async with context.limiter.slot(url, big=False, size=source.size):
+            async with context.limiter.slot(
+                url, big=False, size=source.size, held=source.memory is not None
+            ):
                 return await context.data.put_object(
                     url, source, algorithm, options=context.options
                 )
@@ -187,7 +189,9 @@ async def _send_part(
 ) -> PartReceipt:
     async def send() -> PartReceipt:
         try:
-            async with context.limiter.slot(url, big=True, size=part.length):
+            async with context.limiter.slot(
+                url, big=True, size=part.length, held=source.memory is not None
+            ):
                 return await context.data.upload_part(
                     url,
                     upload_id,

@@ -29,9 +29,9 @@ URL = S3Url("bucket", "folder/key")
     [
         ({}, 0, START_SMALL, START_BIG),
         ({"max_concurrency": 3}, 8 * MiB, 3, 3),
-        ({"max_concurrency": 500}, 8 * MiB, 128, 128),
-        ({"max_memory": 16 * MiB}, 8 * MiB, 8, 8),
-        ({"max_memory": 16 * MiB}, 512 * KiB, 16, 8),
+        ({"max_concurrency": 500}, 8 * MiB, 256, 128),
+        ({"max_memory": 16 * MiB}, 8 * MiB, 16, 8),
+        ({"max_memory": 16 * MiB}, 512 * KiB, 32, 8),
     ],
 )
 async def test_no_more_requests_than_slots_and_memory(

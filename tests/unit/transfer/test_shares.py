@@ -1,0 +1,140 @@
+"""One budget of memory for all that holds bytes, and shares for big and small requests."""
+
+from __future__ import annotations
+
+from random import Random
+
+import anyio
+import pytest
+
+from engine.clock import LoopClock
+from engine.config import TransferConfig
+from engine.testing.clock import run_virtual
+from engine.transfer.limiter import Limiter
+from engine.transfer.slots import LEAST_SHARE, Memory, Slots
+from engine.types import KiB, MiB, S3Url
+
+URL = S3Url("bucket", "folder/key")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_all_queues_keep_to_one_budget_and_none_starves(seed: int) -> None:
+    """Some who wait are cancelled; a few want nearly all."""
+
+    async def main() -> None:
+        random = Random(seed)
+        memory = Memory(100)
+        queues = [Slots(5, memory), Slots(1000, memory, 50), Slots(3, memory)]
+        done = 0
+
+        async def one(queue: Slots, weight: int, patience: float) -> None:
+            nonlocal done
+            with anyio.move_on_after(patience):
+                held = await queue.acquire(weight)
+                try:
+                    assert 0 <= memory.held <= 100
+                    await anyio.sleep(random.random())
+                finally:
+                    queue.release(held)
+            done += 1
+
+        with anyio.fail_after(1000):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(200):
+                    weight = random.choice([0, 1, 10, 40, 90, 200])
+                    patience = random.random() if random.random() < 0.2 else 1e6
+                    tasks.start_soon(one, random.choice(queues), weight, patience)
+        assert done == 200 and memory.held == 0 and memory.most <= 100
+        assert not any(queue.busy or queue.in_flight for queue in queues)
+
+    run_virtual(main)
+
+
+class Both:
+    """Small objects and four huge ones on connections of 85 MB/s each, 20 ms away."""
+
+    def __init__(self, max_concurrency: int | None = None) -> None:
+        self.limiter = Limiter(TransferConfig(max_concurrency=max_concurrency), LoopClock())
+        self.seconds: list[float] = []
+        self.shares: list[float] = []
+        self.most = 0
+
+    async def request(self, *, big: bool, size: int) -> None:
+        asked = anyio.current_time()
+        async with self.limiter.slot(URL, big=big, size=size):
+            found = self.limiter.statistics()
+            self.most = max(self.most, found.small.in_flight + found.big.in_flight)
+            if found.small.waiting and found.big.waiting:
+                both = found.small.in_flight + found.big.in_flight
+                self.shares.append(found.big.in_flight / both)
+            await anyio.sleep(0.02 + size / 85e6)
+        if not big:
+            self.seconds.append(anyio.current_time() - asked)
+
+    async def small(self, number: int) -> None:
+        left = number
+
+        async def runner() -> None:
+            nonlocal left
+            while left > 0:
+                left -= 1
+                await self.request(big=False, size=64 * KiB)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(72):
+                tasks.start_soon(runner)
+
+    async def huge(self) -> None:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(4):
+                tasks.start_soon(self._object, 40)
+
+    async def _object(self, parts: int) -> None:
+        async def part(waits: anyio.Semaphore) -> None:
+            async with waits:
+                await self.request(big=True, size=8 * MiB)
+
+        at_once = anyio.Semaphore(10)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(parts):
+                tasks.start_soon(part, at_once)
+
+    def p99(self) -> float:
+        return sorted(self.seconds)[int(0.99 * len(self.seconds))]
+
+
+@pytest.mark.parametrize("most", [None, 20])
+def test_small_and_huge_objects_together(most: int | None) -> None:
+    async def main() -> None:
+        times = []
+        alone, huge, together = (Both(most) for _ in range(3))
+        for run in (alone.small(3_000), huge.huge(), _both(together, 3_000)):
+            began = anyio.current_time()
+            await run
+            times.append(anyio.current_time() - began)
+        assert times[2] <= 1.1 * (times[0] + times[1])
+        assert together.p99() <= 3 * alone.p99()
+        shares = sorted(together.shares)
+        # A slot that comes free is given on a moment later.
+        middle = shares[len(shares) // 20 : -len(shares) // 20]
+        assert len(middle) > 50
+        assert LEAST_SHARE - 0.03 <= middle[0] and middle[-1] <= 1 - LEAST_SHARE + 0.03
+        assert most is None or together.most <= most
+
+    run_virtual(main)
+
+
+async def _both(scene: Both, number: int) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(scene.small, number)
+        tasks.start_soon(scene.huge)
+
+
+def test_one_request_at_once_is_one_of_any_kind() -> None:
+    async def main() -> None:
+        scene = Both(1)
+        with anyio.fail_after(1000):
+            await _both(scene, 100)
+        assert scene.most == 1
+
+    run_virtual(main)
