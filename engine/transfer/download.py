@@ -42,7 +42,7 @@ from engine.transfer.stored_as import mtime_of
 from engine.transfer.stored_parts import part_sizes
 from engine.transfer.verify import SumSpan, Verifier, verifiable
 from engine.transfer.workers import run_parts
-from engine.types import Checksum, ObjectInfo, RangeReceipt, S3Url, TransferResult
+from engine.types import ByteRange, Checksum, ObjectInfo, RangeReceipt, S3Url, TransferResult
 
 _NOT_YET: Mapping[int, int] = {}
 
@@ -170,6 +170,17 @@ async def fetch_range(
 ) -> RangeReceipt:
     """One range (None: the whole object) into ``sink``, repeated until it is whole."""
 
+    async def fetch(span: ByteRange | None) -> RangeReceipt:
+        return await context.data.get_range(
+            info.url,
+            sink,
+            sink_offset,
+            range=span,
+            etag=info.etag or None,
+            algorithm=algorithm,
+            options=context.options,
+        )
+
     async def get() -> RangeReceipt:
         size = part.length if part is not None else info.size
         async with context.limiter.slot(
@@ -178,15 +189,10 @@ async def fetch_range(
             size=size,
             held=sink.lands >= 0 or sink.memory is not None,
         ):
-            return await context.data.get_range(
-                info.url,
-                sink,
-                sink_offset,
-                range=part.range if part is not None else None,
-                etag=info.etag or None,
-                algorithm=algorithm,
-                options=context.options,
-            )
+            if part is None:
+                return await fetch(None)
+            with context.limiter.slow_parts.watching("get object", info.url, size):
+                return await fetch(part.range)
 
     receipt, attempts = await context.retrier.run("get object", info.url, get)
     context.emit(PartDone(info.url, part.range if part is not None else None, attempts))

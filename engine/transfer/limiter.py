@@ -17,6 +17,7 @@ from engine.retry import asks_for_less
 from engine.transfer.climber import Climber
 from engine.transfer.load import Load
 from engine.transfer.slots import Memory, Slots, SlotStatistics
+from engine.transfer.slow_parts import SlowParts
 from engine.transfer.throttle import Throttle, Throttles
 from engine.types import KiB, MiB, S3Url
 
@@ -221,6 +222,7 @@ class Limiter:
     ) -> None:
         self.clock = clock
         self.throttles = Throttles(clock)
+        self.slow_parts = SlowParts()
         fixed = config.max_concurrency
         # One budget for all buffers.
         self.memory = memory = Memory(config.max_memory)

@@ -192,16 +192,17 @@ async def _send_part(
             async with context.limiter.slot(
                 url, big=True, size=part.length, held=source.memory is not None
             ):
-                return await context.data.upload_part(
-                    url,
-                    upload_id,
-                    part.number,
-                    source,
-                    part.offset,
-                    part.length,
-                    algorithm,
-                    options=context.options,
-                )
+                with context.limiter.slow_parts.watching("upload part", url, part.length):
+                    return await context.data.upload_part(
+                        url,
+                        upload_id,
+                        part.number,
+                        source,
+                        part.offset,
+                        part.length,
+                        algorithm,
+                        options=context.options,
+                    )
         except EngineError as error:
             await _look_at_source(source, error, context)
             raise
