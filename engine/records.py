@@ -44,6 +44,8 @@ class UploadRecord(Struct, frozen=True, kw_only=True):
             another source, of which no part may be taken.
         part_size: That of the plan; parts of another plan would not fit together.
         algorithm: Of the parts' checksums; empty without them.
+        lost: Tries of the request that began it whose answers were lost: each may have begun
+            another one, and the record stands for an intent too.
     """
 
     upload_id: UploadId
@@ -51,6 +53,7 @@ class UploadRecord(Struct, frozen=True, kw_only=True):
     version: str
     part_size: int
     algorithm: str = ""
+    lost: int = 0
 
 
 class DownloadRecord(Struct, frozen=True, kw_only=True):

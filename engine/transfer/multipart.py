@@ -91,11 +91,14 @@ async def create_upload(
             upload_id, _ = await context.retrier.run("create multipart upload", url, ask)
             made.append(upload_id)
         if made and journal is not None and record is not None:
-            await journal.upload_begun(msgspec.structs.replace(record, upload_id=made[0]))
+            begun = msgspec.structs.replace(record, upload_id=made[0], lost=lost)
+            await journal.upload_begun(begun)
             named = True
-            if lost:  # the journal has this one alone
+            if lost:
                 with anyio.move_on_after(ABORT_SECONDS), contextlib.suppress(TransferError):
                     lost -= await abort_twins(url, made[0], context)
+                if not lost:  # else a later process looks again: one may still be on its way
+                    await journal.upload_begun(msgspec.structs.replace(begun, lost=0))
 
     try:
         # A journal knows that there may be an upload: then nobody has to wait long for its id.

@@ -27,13 +27,25 @@ _BEFORE, _AFTER = 2.0, 32.0
 _SESSION = "/s3engine-"
 
 
-async def abort_nameless(url: S3Url, intent: UploadIntent, context: TransferContext) -> None:
+async def abort_nameless(
+    url: S3Url,
+    intent: UploadIntent,
+    context: TransferContext,
+    known: UploadId | None = None,
+) -> None:
     """Abort what came of a CreateMultipartUpload of a process that died, if anything did.
+
+    Args:
+        known: What is gone on with.
 
     Raises:
         TransferError, CredentialsError: S3 cannot be asked.
     """
-    await _abort(url, lambda found: [one for one in found if may_be_of(one, url, intent)], context)
+
+    def choose(found: list[OpenUpload]) -> list[OpenUpload]:
+        return [one for one in found if may_be_of(one, url, intent) and one.upload_id != known]
+
+    await _abort(url, choose, context)
 
 
 async def abort_twins(url: S3Url, upload_id: UploadId, context: TransferContext) -> int:

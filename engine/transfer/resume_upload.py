@@ -123,9 +123,9 @@ async def take_up_upload(wanted: Wanted, context: TransferContext) -> TakenUploa
     journal = context.journal
     if journal is None:
         return None
-    for intent in journal.intents:
-        await abort_nameless(wanted.url, intent, context)
     record = journal.upload
+    for intent in journal.intents:
+        await abort_nameless(wanted.url, intent, context, record.upload_id if record else None)
     if record is None:
         return None
     plan = plan_of(wanted.size, record.part_size, context.config)

@@ -37,6 +37,7 @@ _FOUND = {
     4: "an upload that a 500 had begun was told by nobody",
     145: "a small object of unequal parts was called damaged",
     10025: "a small object with another kind of checksum was not healed",
+    10468: "a death while the twins of an upload were sought left one of them",
     641: "a disk that did not give back a kept range ended the run",
 }
 

@@ -211,8 +211,10 @@ def _read_uploads(
         try:
             url = S3Url.parse(text)
             if record is not None:
-                uploads.append((url, msgspec.json.decode(record, type=UploadRecord).upload_id))
-                continue
+                begun = msgspec.json.decode(record, type=UploadRecord)
+                uploads.append((url, begun.upload_id))
+                if not begun.lost:
+                    continue
         except (EngineError, msgspec.MsgspecError, TypeError, AttributeError) as error:
             raise damaged(store.path, str(error)) from None
         intents.append((url, UploadIntent(at=from_text(at, store.path), session=str(session))))

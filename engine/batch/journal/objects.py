@@ -161,7 +161,7 @@ def _find(store: Store, number: int) -> Found:
     intents = tuple(
         UploadIntent(at=from_text(at, store.path), session=str(session))
         for _, session, at, record in uploads
-        if record is None
+        if record is None or _value(store, record, UploadRecord).lost
     )
     begun = [(row[0], row[3]) for row in uploads if row[3] is not None]
     upload_number, upload = begun[-1] if begun else (None, None)
