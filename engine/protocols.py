@@ -101,8 +101,12 @@ class Lease(Protocol):
         """A server said that this set has expired. One renewal, however many say so."""
 
     @abstractmethod
-    def report_worked(self, credentials: Credentials) -> None:
-        """A server took a request signed with this set."""
+    def report_worked(self, credentials: Credentials, sent_at: float | None = None) -> None:
+        """A server took a request signed with this set.
+
+        Args:
+            sent_at: When it was sent or a little before, on the loop's clock; None is just now.
+        """
 
     @abstractmethod
     async def renewed_after_denial(

@@ -169,11 +169,12 @@ class Broker(Lender):
         self._count(reports=1)
         self._want()
 
-    def report_worked(self, credentials: Credentials) -> None:
+    def report_worked(self, credentials: Credentials, sent_at: float | None = None) -> None:
         """A server took a request signed with this set; see ``Lease.report_worked``."""
         live = self._live
         if live is not None and live.is_generation(credentials):
-            live.worked(self._clock.monotonic())
+            now = self._clock.monotonic()
+            live.worked(now, now if sent_at is None else sent_at)
 
     async def renewed_after_denial(
         self, credentials: Credentials, *, unknown_key: bool = False
@@ -185,7 +186,7 @@ class Broker(Lender):
             return live is not None  # renewed while the request was under way
         if not live.may_be_over(unknown_key) or self._failures:
             return False  # in an outage nothing can be learned, and the set may be good
-        live.denials += 1
+        live.denied(self._clock.monotonic())
         if live.denials < DENIAL_BURST and not unknown_key:
             with anyio.move_on_after(DENIAL_GRACE):
                 await self._changed.wait()

@@ -37,7 +37,8 @@ class HeldSet:
         reported: A server called it expired.
         confirmed: The source stood by it after that.
         worked_at: When a server last took a request signed with it.
-        denials: Requests denied since then.
+        denials: Requests denied, with none that was sent since the first of them and worked.
+        denied_at: When that first one was heard.
         of_denial: It was fetched because the one before was denied.
         failures_after: Renewals that failed since it was over.
     """
@@ -52,6 +53,7 @@ class HeldSet:
     confirmed: bool = False
     worked_at: float | None = None
     denials: int = 0
+    denied_at: float = float("-inf")
     failures_after: int = 0
     told_stale: bool = False
     told_expired: bool = False
@@ -110,9 +112,17 @@ class HeldSet:
         """Whether it may be used at all."""
         return not self.reported and now < self.safe_deadline
 
-    def worked(self, now: float) -> None:
+    def worked(self, now: float, sent_at: float) -> None:
+        """A request of ``sent_at`` was taken. One that was sent before a denial was heard may have
+        been taken before the session was revoked, and says nothing of now."""
         self.worked_at = now
-        self.denials = 0
+        if sent_at >= self.denied_at:
+            self.denials = 0
+
+    def denied(self, now: float) -> None:
+        if not self.denials:
+            self.denied_at = now
+        self.denials += 1
 
     def tries(self, now: float, failures: int) -> int:
         """A renewal failed: how many did in a row, counted anew once the set is over. Who waits

@@ -33,8 +33,8 @@ class BrokerLease(Lease):
     def report_expired(self, credentials: Credentials) -> None:
         self._broker.report_expired(credentials)
 
-    def report_worked(self, credentials: Credentials) -> None:
-        self._broker.report_worked(credentials)
+    def report_worked(self, credentials: Credentials, sent_at: float | None = None) -> None:
+        self._broker.report_worked(credentials, sent_at)
 
     async def renewed_after_denial(
         self, credentials: Credentials, *, unknown_key: bool = False

@@ -225,7 +225,7 @@ class FixedLease(Lease):
     def report_expired(self, credentials: Credentials) -> None:
         """There is no other set."""
 
-    def report_worked(self, credentials: Credentials) -> None:
+    def report_worked(self, credentials: Credentials, sent_at: float | None = None) -> None:
         """Nobody asks."""
 
     async def renewed_after_denial(

@@ -116,6 +116,7 @@ class AwsCalls:
         credentials = await self._lease.ready()
         region = await self._region(url.bucket, credentials)
         client = self._client(region)
+        sent_at = self._clock.monotonic()
         self.requests += 1
         try:
             with patience or anyio.CancelScope() as sending:
@@ -138,7 +139,7 @@ class AwsCalls:
             raise type(error)(
                 f"{words} of {url}: {error.headline}", fix=error.fix, **error.facts
             ) from error
-        self._lease.report_worked(credentials)
+        self._lease.report_worked(credentials, sent_at)
         return answer
 
     def _error(self, words: str, url: S3Url, said: AnswerError, code: str) -> TransferError:

@@ -336,7 +336,7 @@ class Exchanges:
         call.request_id = headers.get("x-amz-request-id", "")
         self.expectations.heard(call.url.bucket, 200)
         if call.credentials is not None:
-            self.lease.report_worked(call.credentials)
+            self.lease.report_worked(call.credentials, call.ready_at)
 
     async def refused(self, call: Call, response: Response) -> EngineError:
         """The error for an answer that is not the success that was asked for."""

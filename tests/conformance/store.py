@@ -44,7 +44,7 @@ class WatchedLease(Lease):
     def age(self, credentials: Credentials) -> float:
         return float("inf")
 
-    def report_worked(self, credentials: Credentials) -> None:
+    def report_worked(self, credentials: Credentials, sent_at: float | None = None) -> None:
         self.said.append("worked")
 
     async def renewed_after_denial(

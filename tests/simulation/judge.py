@@ -162,8 +162,6 @@ class Judge:
             if outcome is None or not job.can_repeat() or (flipped and isinstance(job, Read)):
                 continue
             failed = job.failed(outcome)
-            if "AccessDenied" in failed and self._world.sessions.stale_answers:
-                continue  # an answer from before the revocation came behind the first denial
             if failed:
                 how = "the same command does not go on" if process.last else "it was not healed"
                 yield f"({'d' if process.last else 'a'}) {how}: {job.kind} {job.name}: {failed}"

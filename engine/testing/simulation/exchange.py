@@ -75,6 +75,7 @@ class Exchange:
             TransferError: As the real planes report it.
         """
         credentials = await self.lease.ready()
+        sent_at = anyio.current_time()
         request = self.world.begin(verb, key_of(url), what)
         half = request.latency / 2
         if request.fault is Fault.REFUSED:
@@ -101,7 +102,7 @@ class Exchange:
             raise
         if isinstance(outcome, Refused):
             raise await self._judged(credentials, self.error(outcome, verb, url))
-        self.lease.report_worked(credentials)
+        self.lease.report_worked(credentials, sent_at)
         self.world.sessions.heard(credentials)
         if request.fault is Fault.NO_ETAG and verb != "complete multipart upload":
             raise ProtocolError(f"an answer without an ETag for {url}")

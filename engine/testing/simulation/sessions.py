@@ -32,7 +32,6 @@ class Sessions:
         self.lifetime = lifetime
         self.secrets: list[str] = []
         self.worked = ""
-        self.stale_answers = 0
         self._began: dict[str, float] = {}
         self._ends: dict[str, float] = {}
         self.revoked_before = float("-inf")
@@ -59,7 +58,6 @@ class Sessions:
     def heard(self, credentials: Credentials) -> None:
         """The engine has got an answer to a request that was carried out."""
         self.worked = credentials.access_key_id
-        self.stale_answers += self._began[credentials.access_key_id] < self.revoked_before
 
     def newest_worked(self) -> bool:
         """Whether the engine has heard that the session that was issued last works."""

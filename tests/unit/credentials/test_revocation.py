@@ -75,6 +75,27 @@ def test_one_denial_waits_whether_others_work() -> None:
     play(scene)
 
 
+def test_an_answer_from_before_the_denial_says_nothing_of_now() -> None:
+    """It was sent before the session was revoked, and heard after the first denial."""
+
+    async def scene(broker: Broker, sts: ScriptedSts) -> None:
+        current = await broker.lease.ready()
+        broker.lease.report_worked(current)
+        sent_at = anyio.current_time()
+        await anyio.sleep(0.01)
+
+        async def late() -> None:
+            await anyio.sleep(DENIAL_GRACE / 2)
+            broker.lease.report_worked(current, sent_at)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(late)
+            assert await deny(broker, current, 1) == [True]
+        assert sts.calls == 2
+
+    play(scene)
+
+
 def test_a_set_that_never_worked_is_not_renewed() -> None:
     async def scene(broker: Broker, sts: ScriptedSts) -> None:
         assert await deny(broker, await broker.lease.ready(), 64) == [False] * 64

@@ -39,7 +39,7 @@ class WatchedLease(Lease):
     def report_expired(self, credentials: Credentials) -> None:
         self.asked.append("expired")
 
-    def report_worked(self, credentials: Credentials) -> None:
+    def report_worked(self, credentials: Credentials, sent_at: float | None = None) -> None:
         self.asked.append("worked")
 
     async def renewed_after_denial(

@@ -74,7 +74,7 @@ class StaticLease(Lease):
     def age(self, credentials: Credentials) -> float:
         return float("inf")
 
-    def report_worked(self, credentials: Credentials) -> None:
+    def report_worked(self, credentials: Credentials, sent_at: float | None = None) -> None:
         """Nothing to remember."""
 
     async def renewed_after_denial(
