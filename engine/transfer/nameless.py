@@ -15,6 +15,7 @@ from contextlib import aclosing
 from functools import partial
 
 from engine.errors import AccessDenied, NotFound
+from engine.events import UploadLeft
 from engine.records import UploadIntent
 from engine.transfer.context import TransferContext
 from engine.transfer.listing import list_uploads
@@ -33,7 +34,8 @@ async def abort_nameless(
     context: TransferContext,
     known: UploadId | None = None,
 ) -> None:
-    """Abort what came of a CreateMultipartUpload of a process that died, if anything did.
+    """Abort what came of a CreateMultipartUpload of a process that died, if anything did. Where the
+    role may not look, or not abort, it is told: ``UploadLeft`` without an id.
 
     Args:
         known: What is gone on with.
@@ -45,7 +47,11 @@ async def abort_nameless(
     def choose(found: list[OpenUpload]) -> list[OpenUpload]:
         return [one for one in found if may_be_of(one, url, intent) and one.upload_id != known]
 
-    await _abort(url, choose, context)
+    try:
+        await _abort(url, choose, context)
+    except AccessDenied as error:
+        reason = f"it may have been begun by a process that died; {error.headline}"
+        context.emit(UploadLeft(url, "", reason))
 
 
 async def abort_twins(url: S3Url, upload_id: UploadId, context: TransferContext) -> int:
@@ -67,7 +73,10 @@ async def abort_twins(url: S3Url, upload_id: UploadId, context: TransferContext)
             and _SESSION in one.initiator
         ]
 
-    return await _abort(url, twins, context)
+    try:
+        return await _abort(url, twins, context)
+    except AccessDenied:
+        return 0  # who asked tells
 
 
 async def _abort(
@@ -85,12 +94,12 @@ async def _abort(
             parts, _ = await run(
                 "list parts", url, partial(control.list_parts, *named, options=options)
             )
-            if parts is not None and not parts:
+            if parts is not None and not parts:  # None: it is gone
                 abort = partial(control.abort_multipart_upload, *named, options=options)
                 await run("abort multipart upload", url, abort)
                 aborted += 1
-    except (AccessDenied, NotFound):
-        pass  # the role may not look; a lifecycle rule has to remove it, as without a journal
+    except NotFound:
+        pass  # the bucket is gone, and all in it
     return aborted
 
 

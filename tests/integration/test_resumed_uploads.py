@@ -308,6 +308,8 @@ async def test_a_role_that_may_not_look_starts_over(job: Job) -> None:
     job.rows.intents.append(UploadIntent(at=datetime.now(UTC), session="dead"))
     await job.run()
     assert job.sent() == [1, 2, 1, 2, 3, 4] and len(job.events(StartedOver)) == 1
+    (left,) = job.events(UploadLeft)
+    assert left.url == job.url and not left.upload_id and "denied" in left.reason.lower()
     job.check_done()
 
 

@@ -110,8 +110,6 @@ class Judge:
         for upload in self._world.store.open_uploads():
             if upload.upload_id in self._told or _is_late(upload):
                 continue
-            if not upload.parts and self._may_not_look():
-                continue
             if upload.upload_id in kept and not process.last:
                 continue
             if upload.key in nameless:
@@ -123,13 +121,6 @@ class Judge:
                 continue  # one that was kept before
             parts = sorted(upload.parts)
             yield f"(d) upload {upload.upload_id} of {upload.key} stays: parts {parts}"
-
-    def _may_not_look(self) -> bool:
-        """Whether the role was told that it may not list open uploads: then the engine leaves one
-        without an id to a lifecycle rule."""
-        denied = ("list uploads", "list parts", "abort multipart upload")
-        hits = self._world.coverage.hits
-        return any(hit[0] == Fault.DENIED.value and hit[1] in denied for hit in hits)
 
     def _has_journal(self, key: str) -> bool:
         name = key.partition("/")[2]
