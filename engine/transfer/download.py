@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from engine.errors import NotFound, ObjectChanged
+from engine.errors import NotFound, ObjectChanged, ProtocolError
 from engine.events import BytesMoved, DownloadKept, ObjectDone, PartDone
 from engine.protocols import ByteSink, ChecksumAlgorithm
 from engine.records import KeptRange
@@ -192,7 +192,14 @@ async def fetch_range(
             if part is None:
                 return await fetch(None)
             with context.limiter.slow_parts.watching("get object", info.url, size):
-                return await fetch(part.range)
+                receipt = await fetch(part.range)
+        if receipt.object.size != info.size:
+            # Pinned to one version, whose size is known: whoever says this is not to be believed.
+            raise ProtocolError(
+                f"get object of {info.url}: an answer to a range says that the object has "
+                f"{receipt.object.size} bytes, it has {info.size}"
+            )
+        return receipt
 
     receipt, attempts = await context.retrier.run("get object", info.url, get)
     context.emit(PartDone(info.url, part.range if part is not None else None, attempts))
