@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TOOLS := .venv-tools
 
-.PHONY: help demo test check rules interop versions packages dist bench compare prove docs format clean
+.PHONY: help demo test check rules promises interop versions packages dist bench compare prove docs format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -46,6 +46,9 @@ versions:  ## the unit tests on every other Python from 3.11 to 3.14 that is her
 
 rules: $(STAMP)  ## the 25 rules of the HTTP client: rule, tests, result
 	$(BIN)/python -m tests.rules
+
+promises: $(STAMP)  ## the 22 promises: promise, figure, tests, result
+	$(BIN)/python -m tests.promises $(PROMISES_ARGS)
 
 packages: $(STAMP)  ## the distributions, installed beside what users have
 	$(BIN)/python -m tests.packages $(PYTEST_ARGS)
