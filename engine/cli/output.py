@@ -149,6 +149,7 @@ class Progress:
     skipped: int = 0
     moved: int = 0
     retries: int = 0
+    _clock_told: bool = False
     renewals: int = 0
     known: int = 0
     earlier: int = 0
@@ -169,8 +170,7 @@ class Progress:
             if event.code not in self.skips:
                 self._failure(event)
         elif isinstance(event, Retried):
-            if event.attempt >= RETRIES_BEFORE_WORDS and self.retries <= MAX_FAILURE_LINES:
-                self._line(f"{event.operation}: {event.error}, again in {event.delay:.1f} s")
+            self._again(event)
         elif isinstance(event, LeaseRenewed) and event.generation > 1:
             ends = f"{event.expires_at:%H:%M:%S}Z" if event.expires_at else "never"
             self._line(f"credentials renewed ({event.source}), end {ends}", detail=True)
@@ -278,6 +278,16 @@ class Progress:
             self._line(f"started over: {event.url}: {event.reason}")
         else:
             self._line(f"kept half-way: {event.url}: {event.reason}", detail=True)
+
+    def _again(self, event: Retried) -> None:
+        if event.error == "RequestTimeTooSkewed" and not self._clock_told:
+            self._clock_told = True
+            self._line(
+                "warning: the clock of this machine is more than 15 minutes off. Requests go by "
+                "the server's.\n  fix: set the clock, or let NTP do it"
+            )
+        elif event.attempt >= RETRIES_BEFORE_WORDS and self.retries <= MAX_FAILURE_LINES:
+            self._line(f"{event.operation}: {event.error}, again in {event.delay:.1f} s")
 
     def _elsewhere(self, event: BucketElsewhere) -> None:
         if not event.asked_from:

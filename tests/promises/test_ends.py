@@ -64,3 +64,12 @@ def test_a_signal_ends_it_and_says_how_to_go_on(cli: Cli, way: str, number: int)
         assert (cli.home / "out" / "big").read_bytes() == data
     assert gate.get_object(cli.bucket, "big") == data
     assert gate.open_uploads(cli.bucket) == []
+
+
+def test_a_wrong_clock_is_told_once(cli: Cli) -> None:
+    for name in ("a", "b", "c"):
+        cli.file(f"t/{name}")
+    cli.aws.gate.clock_offset = 3600
+    done = cli.run("cp", "t/", cli.url("t/")).check(0)
+    assert done.err.count("warning: the clock of this machine") == 1, done
+    assert len(cli.keys("t/")) == 3
