@@ -242,7 +242,7 @@ async def test_for_ever_503_ends_within_a_minute(scene: Scene) -> None:
     async with scene.engine(retry=RetryPolicy()) as s3:
         with anyio.fail_after(60), pytest.raises(EngineError, match="SlowDown") as caught:
             await s3.upload(b"x", scene.url("key"))
-    assert getattr(caught.value, "attempts", 0) == len(scene.log("PutObject")) > 1
+    assert f"attempts: {len(scene.log('PutObject'))}" in str(caught.value)
 
 
 # 17, 21: listings and answers ---------------------------------------------------------------------
