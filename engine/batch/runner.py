@@ -186,7 +186,9 @@ def _contexts(context: TransferContext, trees: Trees) -> Callable[[ManifestEntry
 def _of_run(context: TransferContext, journal: Journal) -> TransferContext:
     """Files get names that tell the run."""
     names = Temporaries(journal.run_id, journal.session, resumed=journal.resumed)
-    return replace(context, temporaries=names, writer=FileWriter(context.door, names))
+    return replace(
+        context, temporaries=names, writer=FileWriter(context.door, names, remembers=True)
+    )
 
 
 async def _not_known(
@@ -317,7 +319,8 @@ async def _moved(item: Item, context: TransferContext) -> tuple[TransferResult, 
     if item.folder and entry.operation == "download":
         return await download_folder(entry.url, entry.path, context), ""
     if entry.operation == "download":
-        return await download(entry.url, entry.path, context, item.listed), ""
+        result = await download(entry.url, entry.path, context, item.listed)
+        return result, context.writer.version_of(entry.path)
     if entry.source is not None:
         return await copy(entry.source, entry.url, context), ""
     held = item.held

@@ -30,6 +30,7 @@ import anyio
 
 from engine import disk
 from engine.errors import UsageError
+from engine.records import file_version
 from engine.threads import ThreadDoor
 from engine.transfer.files import (
     CREATE,
@@ -69,6 +70,7 @@ class _Write:
         "folder",
         "mtime_ns",
         "names",
+        "status",
         "target",
         "temporary",
         "tree",
@@ -94,6 +96,7 @@ class _Write:
         self.done = False
         self.durable = True
         self.error: Exception | None = None
+        self.status: os.stat_result | None = None
         self.waiter: asyncio.Future[None] | None = None
 
     def wake(self) -> bool:
@@ -106,9 +109,15 @@ class _Write:
 
 @final
 class FileWriter:
-    """Writes whole files; for one event loop."""
+    """Writes whole files; for one event loop.
 
-    def __init__(self, door: ThreadDoor, names: Temporaries = WITHOUT_RUN) -> None:
+    Args:
+        remembers: Whether it is told by ``version_of`` what was written; each file is asked for.
+    """
+
+    def __init__(
+        self, door: ThreadDoor, names: Temporaries = WITHOUT_RUN, *, remembers: bool = False
+    ) -> None:
         self._door = door
         self._names = names
         self._pending: deque[_Write] = deque()
@@ -117,6 +126,11 @@ class FileWriter:
         self._in_memory: dict[str, bool] = {}
         self._buffers: dict[int, list[bytearray]] = {}
         self._kept = 0
+        self._versions: dict[str, str] | None = {} if remembers else None
+
+    def version_of(self, target: Path) -> str:
+        """Of the file that was written last as ``target`` (``file_version``), once; else empty."""
+        return self._versions.pop(str(target), "") if self._versions else ""
 
     def sink(self, size: int) -> SmallSink:
         """For a small object that is to be written."""
@@ -166,6 +180,8 @@ class FileWriter:
             raise UsageError(f"cannot write {str(target)!r}: {write.error}") from None
         if write.error is not None:
             raise write.error
+        if self._versions is not None and write.status is not None:
+            self._versions[str(target)] = file_version(write.status)
 
     def _is_in_memory(self, target: Path) -> bool:
         folder = os.path.dirname(target)
@@ -298,7 +314,8 @@ def _finish(write: _Write, folders: _Folders) -> None:
     if write.mtime_ns is not None:
         disk.utime(write.descriptor, ns=(time.time_ns(), write.mtime_ns))
     # Asked of the file itself: a folder may have become a disk since it was looked at.
-    write.durable = not disk.in_memory(disk.fstat(write.descriptor).st_dev)
+    write.status = disk.fstat(write.descriptor)
+    write.durable = not disk.in_memory(write.status.st_dev)
     if write.durable:
         disk.fsync(write.descriptor)
     name = folder.name(name_of(write.target))

@@ -13,6 +13,7 @@ import pytest
 
 from engine.disk import in_memory
 from engine.errors import TransferError, UsageError
+from engine.records import file_version
 from engine.threads import ThreadDoor
 from engine.transfer import writer as writer_room
 from engine.transfer.writer import FileWriter
@@ -30,6 +31,18 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
         pytest.skip("no file system in memory here")
     with tempfile.TemporaryDirectory(dir=_SHARED_MEMORY) as name:
         yield Path(name)
+
+
+async def test_what_was_written_is_told_once_by_the_version_that_a_later_look_finds(
+    folder: Path,
+) -> None:
+    writer = FileWriter(ThreadDoor(), remembers=True)
+    now, then = folder / "now", folder / "then"
+    await writer.write(now, b"abc")
+    await writer.write(then, b"abcd", 10**18)
+    for target in (now, then):
+        assert writer.version_of(target) == file_version(os.lstat(target))
+        assert writer.version_of(target) == ""
 
 
 async def test_files_that_come_together_are_all_written(folder: Path) -> None:
