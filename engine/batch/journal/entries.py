@@ -18,7 +18,10 @@ def key_of(entry: ManifestEntry) -> Key:
     """What tells an entry from all others of its run, wherever the command is typed."""
     if entry.source is not None:
         return (str(entry.url), str(entry.source).encode(), entry.operation)
-    return (str(entry.url), os.fsencode(os.path.abspath(entry.path)), entry.operation)
+    path = str(entry.path)
+    if not path.startswith("/") or ".." in path:  # all else of a Path is as it should be
+        path = os.path.abspath(path)
+    return (str(entry.url), os.fsencode(path), entry.operation)
 
 
 def seen(row: Row) -> Row:

@@ -28,6 +28,7 @@ import stat
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -48,6 +49,8 @@ _DONE_MANY = "INSERT OR REPLACE INTO done VALUES "
 _DONE_ROW = "(?, ?, ?, ?, ?, ?)"
 # Rows of one statement: SQLite before 3.32 takes 999 values.
 _MANY = 160
+# Where it takes more: all that a trip usually brings.
+_MANY_OF_NEW = 500
 # Which of many keys are done, in one step and one answer.
 _KNOWN = (
     "WITH asked(number, url, name, operation) AS (VALUES {}) "
@@ -58,6 +61,9 @@ _KNOWN = (
 _BUSY = 5.0
 # Up to here all pages of a journal are looked at when it is opened: 40 ms.
 _CHECKED_WHOLE = 64 * MiB
+# Pages of the WAL from which it is copied into the file: 16 MiB. What a run that ends well has done
+# is forgotten then, and most of it never needs to be copied.
+_CHECKPOINT = 4096
 # What is left of the WAL after a checkpoint.
 _WAL_KEPT = 4 * MiB
 _MAGIC = b"SQLite format 3\0"
@@ -210,6 +216,7 @@ class Store:
                 raise damaged(self.path, str(found).splitlines()[-1])
         connection.execute("PRAGMA journal_mode = WAL").fetchone()
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT}").fetchone()
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}").fetchone()
 
     def _check_kind(self, schema: Schema, *, migrate: bool) -> None:
         """Whose file it is, and of which version; an older one is made one of this."""
@@ -332,10 +339,12 @@ def _fill(path: Path, rows: Sequence[Row], schema: Schema) -> None:
 def _write_all(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
     """In order; of what is done many at once."""
     done: list[Any] = []
+    most = 0
     for sql, values in rows:
         if sql is DONE:
             done += values
-            if len(done) < _MANY * len(values):
+            most = most or _most(connection) * len(values)
+            if len(done) < most:
                 continue
         _write_done(connection, done)
         if sql is not DONE:
@@ -345,8 +354,21 @@ def _write_all(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
 
 def _write_done(connection: sqlite3.Connection, values: list[Any]) -> None:
     if values:
-        connection.execute(_DONE_MANY + ", ".join([_DONE_ROW] * (len(values) // 6)), values)
+        connection.execute(_done_many(len(values) // 6), values)
         values.clear()
+
+
+def _most(connection: sqlite3.Connection) -> int:
+    """Rows of what is done that one statement takes."""
+    import sqlite3
+
+    most = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+    return _MANY_OF_NEW if most >= 6 * _MANY_OF_NEW else _MANY
+
+
+@lru_cache(maxsize=4)
+def _done_many(rows: int) -> str:
+    return _DONE_MANY + ", ".join([_DONE_ROW] * rows)
 
 
 def _name(temporary: Path, path: Path) -> None:
