@@ -99,13 +99,12 @@ async def _move_all(
     bodies: _Bodies,
 ) -> int:
     """How many have failed, and may be tried again."""
-    runners = failed = without_room = 0
+    runners, tally = 0, _Tally()
     backlog = Backlog[Item]()
     stopped: list[EngineError] = []
     within = _contexts(context, trees)
 
     async def runner(scope: anyio.CancelScope) -> None:
-        nonlocal failed, without_room
         while (item := await backlog.take()) is not None:
             more_runners(backlog.waiting)
             try:
@@ -114,16 +113,11 @@ async def _move_all(
                 stopped.append(error)
                 scope.cancel()
                 return
-            if isinstance(outcome, Failure):
-                # To try again would not help where it exists.
-                failed += not isinstance(outcome.error, ObjectExists)
-                without_room += isinstance(outcome.error, DiskFull)
-                if without_room == MAX_WITHOUT_ROOM:
-                    stopped.append(_no_room(outcome.error))
-                    scope.cancel()
-                    return
-            else:
-                without_room = 0
+            full = tally.count(outcome)
+            if full is not None:
+                stopped.append(full)
+                scope.cancel()
+                return
             bodies.give(item)
             del item  # its bytes are not to live on while the next one is waited for
             await take(outcome)
@@ -159,14 +153,30 @@ async def _move_all(
             backlog.close()
     if stopped:
         raise stopped[0]
-    return failed
+    return tally.failed
 
 
-def _no_room(error: EngineError) -> DiskFull:
-    return DiskFull(
-        f"{error.headline}; so for {MAX_WITHOUT_ROOM} objects in a row, and the run was stopped",
-        fix=f"{error.fix}, and run it again" if error.fix else "",
-    )
+class _Tally:
+    """What became of the entries so far."""
+
+    def __init__(self) -> None:
+        self.failed = 0
+        self._without_room = 0
+
+    def count(self, outcome: Outcome) -> DiskFull | None:
+        """Why the run is to stop, where it is."""
+        if not isinstance(outcome, Failure):
+            self._without_room = 0
+            return None
+        error = outcome.error
+        self.failed += not isinstance(error, ObjectExists)  # to try again would not help
+        self._without_room += isinstance(error, DiskFull)
+        if self._without_room < MAX_WITHOUT_ROOM:
+            return None
+        return DiskFull(
+            f"{error.headline}; so for {MAX_WITHOUT_ROOM} objects in a row, and the run was stopped",
+            fix=f"{error.fix}, and run it again" if error.fix else "",
+        )
 
 
 def _contexts(context: TransferContext, trees: Trees) -> Callable[[ManifestEntry], TransferContext]:

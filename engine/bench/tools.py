@@ -130,7 +130,8 @@ def _s3engine(program: str, work: Work, place: Place, file: Path) -> list[str]:
         flags += [f"--{name.replace('_', '-')}", str(value)]
     here = f"{place.folder}/"
     way = [here, place.url] if work.verb == "upload" else [place.url, here]
-    return [*words, "cp", *way, "--quiet", *flags]
+    # An upload that is interrupted is to be aborted, as by the other tools, and not kept.
+    return [*words, "cp", *way, "--no-resume", "--quiet", *flags]
 
 
 def our_checksum(wanted: str) -> str:
