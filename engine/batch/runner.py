@@ -174,7 +174,7 @@ class _Tally:
         if self._without_room < MAX_WITHOUT_ROOM:
             return None
         return DiskFull(
-            f"{error.headline}; so for {MAX_WITHOUT_ROOM} objects in a row, and the run was stopped",
+            f"{error.headline}; so for {MAX_WITHOUT_ROOM} objects in a row: the run was stopped",
             fix=f"{error.fix}, and run it again" if error.fix else "",
         )
 
