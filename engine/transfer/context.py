@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from engine.config import TransferConfig
@@ -14,6 +14,7 @@ from engine.retry import Retrier
 from engine.threads import ThreadDoor
 from engine.transfer.folders import OpenTree
 from engine.transfer.limiter import Limiter
+from engine.transfer.own_uploads import OwnUploads
 from engine.transfer.temporaries import WITHOUT_RUN, Temporaries
 from engine.transfer.writer import FileWriter
 from engine.types import S3Url
@@ -62,6 +63,7 @@ class TransferContext:
     journal: ObjectJournal | None = None
     temporaries: Temporaries = WITHOUT_RUN
     tree: OpenTree | None = None
+    own_uploads: OwnUploads = field(default_factory=OwnUploads)
 
     async def ask(
         self, operation: str, url: S3Url, call: Callable[[], Awaitable[T]]

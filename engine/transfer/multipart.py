@@ -90,6 +90,7 @@ async def create_upload(
         with anyio.move_on_after(ABORT_SECONDS):
             upload_id, _ = await context.retrier.run("create multipart upload", url, ask)
             made.append(upload_id)
+            context.own_uploads.begun(upload_id)
         if made and journal is not None and record is not None:
             begun = msgspec.structs.replace(record, upload_id=made[0], lost=lost)
             await journal.upload_begun(begun)
@@ -102,7 +103,8 @@ async def create_upload(
 
     try:
         # A journal knows that there may be an upload: then nobody has to wait long for its id.
-        await to_the_end(create(), None if journal is None else STOP_SECONDS)
+        with context.own_uploads.creating(url):
+            await to_the_end(create(), None if journal is None else STOP_SECONDS)
     except BaseException as error:
         if made:
             await leave_upload(url, made[0], error, context, named=named)
@@ -186,7 +188,8 @@ async def complete_upload(
                 fix="Upload it again; do not use the object",
             )
             # The bit may have flipped in the answer.
-            return await _look_for(url, sums, receipts, mismatch, context)
+            receipt = await _look_for(url, sums, receipts, mismatch, context)
+    context.own_uploads.over(upload_id)
     return receipt
 
 
@@ -356,6 +359,7 @@ async def abort_upload(
             try:
                 await abort_until_empty(url, upload_id, context)
                 done = True
+                context.own_uploads.over(upload_id)
             except EngineError as failure:
                 reason = failure.headline
         if done and journal is not None:

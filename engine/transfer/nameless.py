@@ -4,6 +4,7 @@ Rules of this file
 - Aborted is what is certainly ours: to the same key, begun by the same session of a role; or, where
   the store names no session, just after a journal says that it was asked for.
 - One that has a part is not ours: a part cannot be sent without the id.
+- One that another task of this engine has, or may be about to hear of, is left to it.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListMultipartUploads.html
 """
@@ -56,13 +57,16 @@ async def abort_nameless(
 
 async def abort_twins(url: S3Url, upload_id: UploadId, context: TransferContext) -> int:
     """Abort what came of earlier tries of the CreateMultipartUpload that made ``upload_id``; how
-    many that were. None where the store does not tell our session.
+    many that were. None where the store does not tell our session, or another task asks for an
+    upload to the same key. To be called while the upload counts as being created.
 
     Raises:
         TransferError, CredentialsError: S3 cannot be asked.
     """
 
     def twins(found: list[OpenUpload]) -> list[OpenUpload]:
+        if context.own_uploads.creates(url) > 1:
+            return []
         ours = {one.initiator for one in found if one.upload_id == upload_id}
         return [
             one
@@ -90,6 +94,8 @@ async def _abort(
         async with aclosing(list_uploads(url, context)) as listed:
             found = [upload async for upload in listed]
         for upload in choose(found):
+            if context.own_uploads.has(upload.upload_id):
+                continue
             named = url, upload.upload_id
             parts, _ = await run(
                 "list parts", url, partial(control.list_parts, *named, options=options)

@@ -283,6 +283,24 @@ async def test_of_two_uploads_that_were_begun_one_goes(job: Job) -> None:
     assert job.events(UploadLeft) == [] and len(job.scene.log("AbortMultipartUpload")) == 1
 
 
+async def test_two_tasks_of_one_engine_leave_each_other_alone(job: Job) -> None:
+    """The first answer to one of them was lost; both write the same key."""
+    gate = job.scene.aws.gate
+    gate.faults.add(kind="swallow", action="CreateMultipartUpload", times=1)
+    async with job.process() as context, anyio.create_task_group() as tasks:
+
+        async def one() -> None:
+            mine = replace(context, journal=MemoryJournal(Rows()))
+            with FileSource(job.path) as source:
+                await upload(source, job.url, mine)
+
+        tasks.start_soon(one)
+        tasks.start_soon(one)
+    assert gate.get_object(job.url.bucket, job.url.key) == job.path.read_bytes()
+    left = gate.open_uploads(job.url.bucket)
+    assert len(left) <= len(job.events(UploadLeft))
+
+
 @pytest.mark.parametrize("seconds", [0, 40, -10])
 async def test_by_time_where_no_session_tells(job: Job, seconds: int) -> None:
     job.scene.role = job.scene.role_with("named")
