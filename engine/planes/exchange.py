@@ -85,6 +85,7 @@ class Call:
     credentials: Credentials | None = None
     request_id: str = ""
     ready_at: float = _LONG_AGO
+    sent_at: float = _LONG_AGO
 
 
 class Answer(NamedTuple):
@@ -204,7 +205,7 @@ class Exchanges:
     def _head(self, call: Call) -> bytes:
         assert call.credentials is not None
         self.requests += 1
-        call.ready_at = _LONG_AGO
+        call.sent_at, call.ready_at = call.ready_at, _LONG_AGO
         name, value = call.varying
         if call.kept:
             return self._template(call, name).head(
@@ -336,7 +337,7 @@ class Exchanges:
         call.request_id = headers.get("x-amz-request-id", "")
         self.expectations.heard(call.url.bucket, 200)
         if call.credentials is not None:
-            self.lease.report_worked(call.credentials, call.ready_at)
+            self.lease.report_worked(call.credentials, call.sent_at)
 
     async def refused(self, call: Call, response: Response) -> EngineError:
         """The error for an answer that is not the success that was asked for."""
