@@ -25,7 +25,7 @@ demo: $(VENV)/.demo-data  ## run the main job on embedded real parts
 	$(BIN)/s3engine demo
 
 test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest -m 'not prove and not interop and not packages' -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m 'not prove and not interop and not packages' -n 3 --dist loadfile $(PYTEST_ARGS)
 
 check: $(STAMP)  ## formatting, lint, types, layers
 	$(BIN)/ruff format --check engine tests benchmarks distributions

@@ -32,7 +32,7 @@ class Server:
         empty_complete: Its answer to CompleteMultipartUpload has an empty ETag.
         retags: A copy can have other tags than its source.
         lists_sums: ListParts has the checksums of parts.
-        tells_initiated: ListMultipartUploads is in order, and says who began an upload and when.
+        tells_initiated: ListMultipartUploads says who began an upload and when.
         ca_bundle: File of the certificate to trust, where it speaks TLS.
     """
 

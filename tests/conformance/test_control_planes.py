@@ -112,7 +112,6 @@ async def test_open_uploads_are_listed(store: Store) -> None:
         key: ids[key] for key in keys if key.startswith("k/")
     }
     if store.server.tells_initiated:
-        assert [info.url.key for info in found] == sorted(keys[:3])
         assert all(info.initiated is not None and info.initiator for info in found)
     for key, upload_id in ids.items():
         await control.abort_multipart_upload(store.url(key), upload_id)
