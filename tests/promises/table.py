@@ -152,8 +152,6 @@ PROMISES = {
             "a_bare_400_on_head_is_looked_behind",
         ),
         "Workers of other processes, unless they share a broker",
-        "a success sent before a revocation and heard after the first denial can hide it, and the "
-        "object fails with AccessDenied; it can be run again",
     ),
     9: Promise(
         "Sessions shorter than the work, and STS down while they live",
@@ -191,9 +189,14 @@ PROMISES = {
             "rule_21_a_body_that_drips_is_given_up",
         )
         + _in("unit/planes/test_wire_downloads", "a_body_that_drips_into_a_file_is_given_up")
-        + _in("conformance/test_hardship", "a_server_that_falls_silent_is_given_up"),
-        "A part that is only slower than its siblings",
-        "slow parts are not sent again on another connection yet",
+        + _in("conformance/test_hardship", "a_server_that_falls_silent_is_given_up")
+        + _in(
+            "unit/transfer/test_slow_parts",
+            "one_that_is_slower_than_its_siblings_is_given_up",
+            "few_are_given_up",
+        ),
+        "How a server that is slow on purpose spreads it over parts",
+        "Complete and copies may take 10 minutes to the head of the answer and 10 more to its end",
     ),
     12: Promise(
         "Asked for fewer requests, it makes fewer: jitter, one budget, Retry-After obeyed",
