@@ -273,7 +273,10 @@ class WireControlPlane(ControlPlane):
         options: ObjectOptions = PLAIN,
     ) -> tuple[Sequence[OpenUpload], tuple[str, str] | None]:
         """https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListMultipartUploads.html"""
-        query = [("encoding-type", "url"), ("prefix", prefix.key), ("uploads", "")]
+        query = [("prefix", prefix.key), ("uploads", "")]
+        if not prefix.key.isprintable():
+            # XML holds all other keys as they are; and Ceph does not say that it has encoded them.
+            query.insert(0, ("encoding-type", "url"))
         if after is not None:
             query += [("key-marker", after[0]), ("upload-id-marker", after[1])]
         call = self._exchanges.call(
