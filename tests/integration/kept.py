@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, final
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, final
 
+import anyio
+
+from engine import RetryPolicy, TransferConfig
 from engine.protocols import ObjectJournal
 from engine.records import DownloadRecord, KeptRange, UploadIntent, UploadRecord
-from engine.types import PartReceipt
+from engine.transfer import TransferContext
+from engine.transfer.temporaries import Temporaries
+from engine.types import MiB, PartReceipt, S3Url
+from tests.integration.conftest import Scene
+
+PART = 5 * MiB
+PARTS = 4
+SIZE = PARTS * PART - 3
+ONCE = RetryPolicy(max_attempts=2, base_delay=0.01, max_delay=0.02)
+
+
+class Died(BaseException):
+    """The process is gone."""
 
 
 @dataclass
@@ -78,3 +94,51 @@ class MemoryJournal(ObjectJournal):
         rows.upload = rows.download = None
         rows.parts, rows.ranges = {}, []
         rows.intents.clear()
+
+
+@dataclass(kw_only=True)
+class Kept:
+    """One object on its way, over any number of processes.
+
+    Attributes:
+        step: What the journal calls a piece of it that is there.
+    """
+
+    step: ClassVar[str]
+
+    scene: Scene
+    url: S3Url
+    config: TransferConfig
+    rows: Rows = field(default_factory=Rows)
+
+    @asynccontextmanager
+    async def process(self, **journal: Any) -> AsyncIterator[TransferContext]:
+        async with self.scene.engine(config=self.config, retry=ONCE) as s3:
+            self.rows.said.clear()
+            self.scene.events.clear()
+            self.begin()
+            yield replace(
+                s3._ready().context,
+                journal=MemoryJournal(self.rows, **journal),
+                temporaries=Temporaries("run", s3.run_id),
+            )
+
+    def begin(self) -> None:
+        """What else a new process begins with."""
+
+    async def run(self, **journal: Any) -> None:
+        raise NotImplementedError
+
+    async def stop_after(self, pieces: int) -> None:
+        """A process that is stopped when so many pieces are there."""
+        with anyio.CancelScope() as scope:
+
+            def hook(said: str) -> None:
+                if self.rows.said.count(self.step) == pieces - 1 and said == self.step:
+                    scope.cancel()
+
+            await self.run(hook=hook)
+        assert scope.cancelled_caught
+
+    def events(self, kind: type) -> list[Any]:
+        return [event for event in self.scene.events if isinstance(event, kind)]

@@ -3,81 +3,47 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import anyio
 import msgspec
 import pytest
 
-from engine.config import RetryPolicy, TransferConfig
+from engine.config import TransferConfig
 from engine.errors import AccessDenied, ConnectionFailed, EngineError, NotFound, UsageError
 from engine.events import BytesMoved, DownloadKept, StartedOver, TakenUp
-from engine.transfer import TransferContext, download
+from engine.transfer import download
 from engine.transfer.folders import enter
 from engine.transfer.temporaries import Temporaries
 from engine.types import MiB, S3Url
 from tests.integration.conftest import Scene
-from tests.integration.kept import MemoryJournal, Rows
+from tests.integration.kept import PART, PARTS, SIZE, Died, Kept
 
 pytestmark = pytest.mark.slow
 
-PART = 5 * MiB
-PARTS = 4
-SIZE = PARTS * PART - 3
 CONFIG = TransferConfig(part_size=PART, multipart_download_threshold=PART, max_parts_in_flight=1)
-ONCE = RetryPolicy(max_attempts=2, base_delay=0.01, max_delay=0.02)
 
 
-class Died(BaseException):
-    """The process is gone."""
+@dataclass(kw_only=True)
+class Job(Kept):
+    """One object."""
 
+    step = "range"
 
-@dataclass
-class Job:
-    """One object on its way, over any number of processes."""
-
-    scene: Scene
     path: Path
-    url: S3Url
     data: bytes
-    rows: Rows = field(default_factory=Rows)
     config: TransferConfig = CONFIG
 
-    @asynccontextmanager
-    async def process(self, **journal: Any) -> AsyncIterator[TransferContext]:
-        async with self.scene.engine(config=self.config, retry=ONCE) as s3:
-            self.rows.said.clear()
-            self.scene.events.clear()
-            self.scene.aws.gate.log.clear()
-            yield replace(
-                s3._ready().context,
-                journal=MemoryJournal(self.rows, **journal),
-                temporaries=Temporaries("run", s3.run_id),
-            )
+    def begin(self) -> None:
+        self.scene.aws.gate.log.clear()
 
     async def run(self, **journal: Any) -> None:
         async with self.process(**journal) as context:
             result = await download(self.url, self.path, context)
         assert result.size == len(self.data)
         assert sum(event.size for event in self.events(BytesMoved)) == len(self.data)
-
-    async def stop_after(self, ranges: int) -> None:
-        """A process that is stopped when so many ranges are here."""
-        with anyio.CancelScope() as scope:
-
-            def hook(name: str) -> None:
-                if self.rows.said.count("range") == ranges - 1 and name == "range":
-                    scope.cancel()
-
-            await self.run(hook=hook)
-        assert scope.cancelled_caught
-
-    def events(self, kind: type) -> list[Any]:
-        return [event for event in self.scene.events if isinstance(event, kind)]
 
     def check_done(self, data: bytes | None = None) -> None:
         assert self.path.read_bytes() == (self.data if data is None else data)
@@ -107,7 +73,7 @@ def job(scene: Scene, tmp_path: Path) -> Job:
     scene.aws.gate.put_object(url.bucket, url.key, data)
     folder = tmp_path / "folder"
     folder.mkdir()
-    return Job(scene, folder / "file", url, data)
+    return Job(scene=scene, path=folder / "file", url=url, data=data)
 
 
 async def test_a_stopped_download_is_kept_and_gone_on_with(job: Job) -> None:

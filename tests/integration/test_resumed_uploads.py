@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,44 +11,28 @@ from typing import Any
 import anyio
 import pytest
 
-from engine.config import RetryPolicy, TransferConfig
+from engine.config import TransferConfig
 from engine.errors import AccessDenied, ConnectionFailed, NotFound, S3Error, SourceChanged
 from engine.events import BytesMoved, StartedOver, TakenUp, UploadKept, UploadLeft
 from engine.records import UploadIntent
-from engine.transfer import FileSource, TransferContext, upload
+from engine.transfer import FileSource, upload
 from engine.types import MiB, S3Url
 from tests.integration.conftest import Scene
-from tests.integration.kept import MemoryJournal, Rows
+from tests.integration.kept import ONCE, PART, PARTS, SIZE, Died, Kept, MemoryJournal, Rows
 
 pytestmark = pytest.mark.slow
 
-PART = 5 * MiB
-PARTS = 4
-SIZE = PARTS * PART - 3
 CONFIG = TransferConfig(part_size=PART, multipart_threshold=PART, max_parts_in_flight=1)
-ONCE = RetryPolicy(max_attempts=2, base_delay=0.01, max_delay=0.02)
 
 
-class Died(BaseException):
-    """The process is gone."""
+@dataclass(kw_only=True)
+class Job(Kept):
+    """One file."""
 
+    step = "part"
 
-@dataclass
-class Job:
-    """One file on its way, over any number of processes."""
-
-    scene: Scene
     path: Path
-    url: S3Url
-    rows: Rows = field(default_factory=Rows)
     config: TransferConfig = CONFIG
-
-    @asynccontextmanager
-    async def process(self, **journal: Any) -> AsyncIterator[TransferContext]:
-        async with self.scene.engine(config=self.config, retry=ONCE) as s3:
-            self.rows.said.clear()
-            self.scene.events.clear()
-            yield replace(s3._ready().context, journal=MemoryJournal(self.rows, **journal))
 
     async def run(self, **journal: Any) -> None:
         async with self.process(**journal) as context:
@@ -58,20 +40,6 @@ class Job:
                 result = await upload(source, self.url, context)
         assert result.size == self.path.stat().st_size
         self.check_moved()
-
-    async def stop_after(self, parts: int) -> None:
-        """A process that is stopped when S3 has so many parts."""
-        with anyio.CancelScope() as scope:
-
-            def hook(name: str) -> None:
-                if self.rows.said.count("part") == parts - 1 and name == "part":
-                    scope.cancel()
-
-            await self.run(hook=hook)
-        assert scope.cancelled_caught
-
-    def events(self, kind: type) -> list[Any]:
-        return [event for event in self.scene.events if isinstance(event, kind)]
 
     def check_moved(self) -> None:
         assert sum(event.size for event in self.events(BytesMoved)) == self.path.stat().st_size
@@ -92,7 +60,7 @@ class Job:
 def job(scene: Scene, tmp_path: Path) -> Job:
     path = tmp_path / "file"
     path.write_bytes(os.urandom(SIZE))
-    return Job(scene, path, S3Url(scene.bucket, "key"))
+    return Job(scene=scene, path=path, url=S3Url(scene.bucket, "key"))
 
 
 async def test_a_stopped_upload_is_kept_and_gone_on_with(job: Job) -> None:
