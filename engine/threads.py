@@ -57,6 +57,7 @@ class ThreadDoor:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._counts: _CountsThreads | None = None
         self._caller: _MakesCalls | None = None
+        self._at_work: list[Callable[[], float]] = []
 
     async def run(
         self,
@@ -100,6 +101,15 @@ class ThreadDoor:
         """A thread of its own for work that waits for many things at once. Whoever asks for it
         ends it, and calls ``began`` and ``ended`` around what it does for the loop."""
         threading.Thread(target=work, name=name, daemon=True).start()
+
+    def watch(self, at_work: Callable[[], float]) -> None:
+        """Have dedicated threads counted by ``at_work``: the seconds that each was at work so far,
+        on average over as many as there may be."""
+        self._at_work.append(at_work)
+
+    def at_work(self) -> list[float]:
+        """What those say that are watched, in the order in which they came."""
+        return [seconds() for seconds in self._at_work]
 
     def close(self) -> None:
         """Let the threads go. Calls under way end by themselves."""

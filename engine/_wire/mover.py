@@ -21,6 +21,7 @@ import contextlib
 import os
 import selectors
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import final
@@ -47,6 +48,7 @@ class Movers:
         self._tools = tools
         self._movers: list[_Mover] = []
         self._closed = False
+        threads.watch(self.at_work)
 
     def start(self, span: Span, descriptor: int, wake: Callable[[], None]) -> None:
         """Move ``span`` over a copy of the socket ``descriptor``; ``wake`` is called in the loop
@@ -79,6 +81,10 @@ class Movers:
         for mover in self._movers:
             mover.close()
 
+    def at_work(self) -> float:
+        """Seconds that each of ``MAX_MOVERS`` was at work so far, on average."""
+        return sum(mover.at_work() for mover in self._movers) / MAX_MOVERS
+
     def _next(self) -> _Mover:
         if self._closed:
             raise RuntimeError("the movers are closed")
@@ -110,8 +116,14 @@ class _Mover:
         self._selector = selectors.DefaultSelector()
         self._under_way: dict[Span, Callable[[], None]] = {}
         self._running = True
+        # Until now, and since when; the second is None while it waits for a socket.
+        self._worked: tuple[float, float | None] = (0.0, None)
 
     # In the loop.
+
+    def at_work(self) -> float:
+        worked, since = self._worked
+        return worked if since is None else worked + time.monotonic() - since
 
     def start(self, span: Span, tell: Callable[[], None]) -> None:
         self.spans += 1
@@ -134,7 +146,7 @@ class _Mover:
         self._selector.register(self._ear, selectors.EVENT_READ)
         try:
             while self._running:
-                for key, _ in self._selector.select():
+                for key, _ in self._wait():
                     if key.data is None:
                         self._listen()
                     elif key.data in self._under_way:
@@ -146,6 +158,14 @@ class _Mover:
             self._selector.close()
             self._bell.close()
             self._ear.close()
+
+    def _wait(self) -> list[tuple[selectors.SelectorKey, int]]:
+        """For something to do. A disk, or a CPU, that it waits for elsewhere is work: one more
+        request would wait for it, too."""
+        self._worked = (self.at_work(), None)
+        ready = self._selector.select()
+        self._worked = (self._worked[0], time.monotonic())
+        return ready
 
     def _listen(self) -> None:
         with contextlib.suppress(BlockingIOError):

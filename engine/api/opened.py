@@ -248,7 +248,7 @@ class OpenEngine:
             control=control,
             config=setup.config,
             retrier=Retrier(setup.retry, random=setup.random, emit=setup.emit),
-            limiter=Limiter(setup.config, setup.clock, data.round_trip),
+            limiter=Limiter(setup.config, setup.clock, data.round_trip, self.door.at_work),
             door=self.door,
             writer=FileWriter(self.door),
             clock=setup.clock,

@@ -9,6 +9,7 @@ begins: as many as fill the way there. From then on it is doubled as long as eac
 sixth more; the first that does not is taken back, and another is tried much later, because networks
 change. A loop that was at work for a part of the time only has room for so many times more, which
 says how far to go at once: no more than it could serve, and four times as many where it idles.
+Threads that move the bytes of big objects are looked at as the loop is.
 Where less is moved than before by the same number, fewer are tried: a server or a link may have
 become smaller, and some do less the more is asked of them. That is kept, and gone on with, where it
 brings more; taken back where it brings less.
@@ -75,7 +76,8 @@ class Climber:
         Args:
             work: What was done in this one: bytes, and something for each request.
             saturated: Whether requests waited for a slot; else more slots would bring nothing.
-            load: Which part of its time the loop was at work; None where that is not known.
+            load: Which part of its time the loop was at work, or those that move bytes for it;
+                None where that is not known.
         """
         busy = load is not None and load >= BUSY
         if not saturated or busy:

@@ -6,7 +6,7 @@ What must not: waiting (``slots.py``), deciding (``climber.py``), a second try.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import NamedTuple, final
 
@@ -62,12 +62,12 @@ class _Kind:
     """One kind of requests: its slots, and what they did in this window."""
 
     def __init__(
-        self, start: int, cap: int, memory: Memory, round_trip: Callable[[], float]
+        self, start: int, cap: int, memory: Memory, round_trip: Callable[[], float], load: Load
     ) -> None:
         self.climber = Climber(start, cap)
         self.slots = Slots(self.climber.number, memory)
         self.most = self.climber.number
-        self._load = Load()
+        self._load = load
         self._since = 0.0
         self._work = 0.0
         self._done = 0
@@ -215,10 +215,15 @@ class Limiter:
 
     Args:
         round_trip: Says how far the server is, in seconds; 0 while that is not known.
+        movers: Seconds that threads were at work which move parts and ranges of big objects.
     """
 
     def __init__(
-        self, config: TransferConfig, clock: Clock, round_trip: Callable[[], float] = float
+        self,
+        config: TransferConfig,
+        clock: Clock,
+        round_trip: Callable[[], float] = float,
+        movers: Callable[[], Sequence[float]] = tuple,
     ) -> None:
         self.clock = clock
         self.throttles = Throttles(clock)
@@ -229,10 +234,10 @@ class Limiter:
         cap = fixed or MAX_IN_FLIGHT
         self._parts = config.parts_at_first
         self._parts_grow = config.max_parts_in_flight is None
-        self._small = _Kind(fixed or START_SMALL, cap, memory, round_trip)
+        self._small = _Kind(fixed or START_SMALL, cap, memory, round_trip, Load())
         # Half of it at most: small and big objects may be under way together.
         most = min(cap, max(1, config.max_memory // 2 // SLOT_MEMORY))
-        self._big = _Kind(fixed or START_BIG, most, memory, round_trip)
+        self._big = _Kind(fixed or START_BIG, most, memory, round_trip, Load(helpers=movers))
         self._small.slots.share_with(self._big.slots, fixed)
         # Of bytes alone: parts that are kept until they are sent; small bodies that have been read
         # and not sent, or received and not written; pieces that a reader has not taken.

@@ -1,4 +1,5 @@
-"""Load: how busy the thread of the loop is. Where it is the limit, more requests only wait for it.
+"""Load: how busy the thread of the loop is, and threads that move bytes for it. Where one of them
+is the limit, more requests only wait for it.
 
 What must not live here: how many there should be (``climber.py``).
 """
@@ -6,7 +7,7 @@ What must not live here: how many there should be (``climber.py``).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import final
 
 # How far the two clocks may be apart; under a virtual one the time of a CPU says nothing.
@@ -25,25 +26,30 @@ def used_by_thread() -> float:
 
 @final
 class Load:
-    """Of the thread that asks.
+    """Of the thread that asks, and of its helpers.
 
     Args:
         used: Seconds that the thread had to do something.
         real: Seconds of a real clock.
+        helpers: Seconds that each of those was at work; always as many, in the same order.
     """
 
     def __init__(
-        self, used: Callable[[], float] = used_by_thread, real: Callable[[], float] = time.monotonic
+        self,
+        used: Callable[[], float] = used_by_thread,
+        real: Callable[[], float] = time.monotonic,
+        helpers: Callable[[], Sequence[float]] = tuple,
     ) -> None:
-        self._used, self._real = used, real
-        self._before = used(), real()
+        self._used, self._real, self._helpers = used, real, helpers
+        self._before = (used(), *helpers()), real()
 
     def share(self, seconds: float) -> float | None:
-        """Which part of the ``seconds`` since it was last asked the thread had to do something;
-        None where the clock is not a real one. What it waits for the interpreter lock is not
-        counted."""
+        """Which part of the ``seconds`` since it was last asked the busiest of them had to do
+        something; None where the clock is not a real one. What the thread that asks waits for the
+        interpreter lock is not counted."""
         before, since = self._before
-        self._before = used, now = self._used(), self._real()
+        self._before = used, now = (self._used(), *self._helpers()), self._real()
         if abs(now - since - seconds) > _SAME_CLOCK * seconds:
             return None
-        return (used - before) / (now - since)
+        worked = (later - earlier for earlier, later in zip(before, used, strict=True))
+        return max(worked) / (now - since)

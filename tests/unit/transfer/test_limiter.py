@@ -265,6 +265,14 @@ def test_a_loop_without_rest_is_busy_and_a_virtual_clock_says_nothing() -> None:
     assert load.share(20.0) is None
 
 
+def test_a_busy_helper_is_a_busy_loop() -> None:
+    used, real = iter([0.0, 0.1, 0.5]), iter([0.0, 1.0, 2.0])
+    helpers = iter([(0.0, 0.0), (0.2, 0.9), (0.4, 0.9)])
+    load = Load(lambda: next(used), lambda: next(real), lambda: next(helpers))
+    assert load.share(1.0) == pytest.approx(0.9)
+    assert load.share(1.0) == pytest.approx(0.4)
+
+
 def test_what_this_thread_has_used_grows() -> None:
     before = used_by_thread()
     sum(range(1_000_000))
