@@ -80,10 +80,12 @@ class Climber:
                 None where that is not known.
         """
         busy = load is not None and load >= BUSY
+        rate = work / seconds
         if not saturated or busy:
+            if saturated and self._more is None and self._brought_nothing(rate):
+                self._take_back()  # it is the greater number itself that keeps the loop busy
             self._before = self._usual = self._more = None
             return self.number
-        rate = work / seconds
         if self._more is not None:
             return self._judge_fewer(rate)
         if self._has_fallen(rate):
@@ -94,10 +96,8 @@ class Climber:
         if self._rest:
             self._rest -= 1
             return self.number
-        if self._before is not None and rate < self._before * self._worth:
-            self._go_to(self._lower)
-            self._before, self._rest = None, REST * (1 + self._again)
-            self._again = True
+        if self._brought_nothing(rate):
+            self._take_back()
             return self.number
         if self._before is not None:
             self._again = False
@@ -116,6 +116,15 @@ class Climber:
     @property
     def tries_fewer(self) -> bool:
         return self._more is not None
+
+    def _brought_nothing(self, rate: float) -> bool:
+        """Whether a greater number was tried, and has not moved enough more."""
+        return self._before is not None and rate < self._before * self._worth
+
+    def _take_back(self) -> None:
+        self._go_to(self._lower)
+        self._before, self._rest = None, REST * (1 + self._again)
+        self._again = True
 
     def _go_to(self, number: int) -> None:
         if number != self.number:
