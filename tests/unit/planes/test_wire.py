@@ -88,14 +88,17 @@ class StaticLease(Lease):
 
 @asynccontextmanager
 async def plane_of(
-    origin: Origin, timeouts: Timeouts | None = None, lease: StaticLease | None = None
+    origin: Origin,
+    timeouts: Timeouts | None = None,
+    lease: StaticLease | None = None,
+    threads: ThreadDoor | None = None,
 ) -> AsyncIterator[WirePlane]:
     endpoints = Endpoints(s3=f"http://127.0.0.1:{origin.port}", timeouts=timeouts or Timeouts())
     plane = WirePlane(
         endpoints,
         lease or StaticLease(),
         clock=LoopClock(),
-        threads=ThreadDoor(),
+        threads=threads or ThreadDoor(),
         user_agent="s3engine/test",
     )
     try:

@@ -13,6 +13,7 @@ import pytest
 from engine._wire import spans
 from engine.config import Timeouts
 from engine.errors import ConnectionFailed, ProtocolError, S3Error, SourceChanged
+from engine.threads import ThreadDoor
 from engine.transfer.sources import FileSource
 from engine.types import KiB, MiB, UploadId
 from tests.unit.origin import Exchange, error_xml, run_origin
@@ -50,6 +51,17 @@ async def test_parts_of_a_file_arrive_as_they_are(file: Path, either_way: bool) 
             await plane.put_object(URL, source, CRC)
         assert origin.objects[PATH] == data
         assert origin.connections == 1
+
+
+async def test_it_is_told_how_long_movers_were_at_work(file: Path) -> None:
+    door = ThreadDoor()
+    async with run_origin() as origin, plane_of(origin, threads=door) as plane:
+        began = anyio.current_time()
+        assert door.at_work() == [0.0]
+        with FileSource(file) as source:
+            await plane.put_object(URL, source, CRC)
+        (seconds,) = door.at_work()
+        assert 0 < seconds <= anyio.current_time() - began
 
 
 async def test_a_reader_that_takes_its_time_gets_every_byte(file: Path, either_way: bool) -> None:
