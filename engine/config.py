@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct, field
 
 from engine.errors import UsageError
 from engine.limits import AWS, StoreLimits
@@ -76,8 +78,7 @@ class TransferConfig:
         return self.max_parts_in_flight or START_PARTS
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshPolicy:
+class RefreshPolicy(Struct, frozen=True):
     """When a lease is renewed, in seconds, from its true lifetime L (Expiration minus Date).
 
     advisory = min(3600, max(0.25 L, min(120, 0.5 L))): renewal starts in the background.
@@ -106,8 +107,7 @@ class RetryPolicy:
     budget: int = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
+class Timeouts(Struct, frozen=True):
     """Seconds until a silent peer is given up; for ``expect``, until a body is sent unasked."""
 
     connect: float = 5.0
@@ -121,8 +121,7 @@ AddressingStyle = Literal["auto", "path", "virtual"]
 RegionMismatch = Literal["follow", "error"]
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoints:
+class Endpoints(Struct, frozen=True):
     """Where the services are, and how they are reached. None means AWS's own address.
 
     Attributes:

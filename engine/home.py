@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
 from typing import Self
+
+from msgspec import Struct
 
 from engine.errors import WrongLoop
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+class Home(Struct, frozen=True):
     """Where an object was opened."""
 
     loop: asyncio.AbstractEventLoop

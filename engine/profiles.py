@@ -13,9 +13,10 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, final
+
+from msgspec import Struct, field
 
 from engine.errors import UsageError
 
@@ -64,8 +65,7 @@ class Section(Mapping[str, Setting]):
         return f"<Section of {', '.join(self._settings) or 'nothing'}>"
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(Struct, frozen=True):
     """One profile of both files.
 
     Attributes:
@@ -84,8 +84,7 @@ class Profile:
         return self.settings.text(name)
 
 
-@dataclass(frozen=True, slots=True)
-class Profiles:
+class Profiles(Struct, frozen=True):
     """What stands in both files.
 
     Attributes:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NoReturn, Protocol
+
+from msgspec import Struct
 
 from engine.options import PLAIN, ObjectOptions
 from engine.records import DownloadRecord, KeptRange, UploadIntent, UploadRecord
@@ -252,8 +253,7 @@ class DataPlane(Protocol):
     async def aclose(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class CopySource:
+class CopySource(Struct, frozen=True):
     """What a copy within S3 reads.
 
     Attributes:

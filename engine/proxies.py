@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
+from msgspec import Struct
+
 from engine.errors import UsageError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -81,8 +83,7 @@ class Proxy:
         return f"{'https' if self.secure else 'http'}://{host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class Proxies:
+class Proxies(Struct, frozen=True):
     """Which proxy stands before which host.
 
     Attributes:

@@ -8,15 +8,15 @@ https://docs.aws.amazon.com/sdkref/latest/guide/feature-endpoints.html.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from engine.errors import UsageError
 
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
 
 
-@dataclass(frozen=True, slots=True)
-class Partition:
+class Partition(Struct, frozen=True):
     """Regions that share accounts, and nothing with those of another partition.
 
     Attributes:

@@ -19,10 +19,10 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import final
 
 import anyio
+from msgspec import Struct
 
 from engine._wire.connect import Connector
 from engine._wire.connection import Connection, EarlyAnswer
@@ -48,8 +48,7 @@ Send = Callable[[Connection], Awaitable[None]]
 """Sends one request over a connection: ``begin_send`` and ``sent``, as often as needed."""
 
 
-@dataclass(frozen=True, slots=True)
-class PoolStatistics:
+class PoolStatistics(Struct, frozen=True):
     """Connections now (busy, idle, waiting requests), and counts since the start."""
 
     busy: int

@@ -14,12 +14,12 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from random import Random
 from typing import final
 
 import anyio
+from msgspec import Struct, field
 
 # S3's names live for 5 seconds in DNS; the system's cache decides what asking again costs. Seconds.
 ADDRESS_SECONDS = 10.0
@@ -31,8 +31,7 @@ STALE_SECONDS = 600.0
 MAX_HOSTS = 256
 
 
-@dataclass(slots=True)
-class _Host:
+class _Host(Struct):
     """What is known of one name."""
 
     asking: anyio.Lock = field(default_factory=anyio.Lock)

@@ -8,10 +8,11 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol
 from xml.parsers import expat
+
+from msgspec import Struct, field
 
 from engine.errors import ProtocolError
 from engine.redact import redact
@@ -52,8 +53,7 @@ _FACTS = {
 _KEPT = {"Code", "Message", "RequestId", *_FACTS}
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorDocument:
+class ErrorDocument(Struct, frozen=True):
     """What an error document says. Empty strings where it says nothing."""
 
     code: str = ""

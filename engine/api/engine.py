@@ -9,7 +9,7 @@ import os
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -472,7 +472,7 @@ class Engine(StreamingVerbs):
             through=through,
             keep_tags=keep_tags,
         )
-        return replace(engine.moving(manifest, options), copies=rules)
+        return engine.moving(manifest, options, rules)
 
     def _ready(self) -> OpenEngine:
         engine = self._open

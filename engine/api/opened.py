@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
+from msgspec import Struct
+from msgspec.structs import replace
 
 from engine._wire.sts import StsClient
 from engine.api.background import Work
@@ -38,15 +39,14 @@ from engine.planes import DATA_PLANES, open_planes
 from engine.protocols import Clock, CredentialProvider, Lease
 from engine.retry import Retrier
 from engine.threads import ThreadDoor
-from engine.transfer import FileWriter, Limiter, TransferContext
+from engine.transfer import CopyRules, FileWriter, Limiter, TransferContext
 from engine.types import Credentials
 
 if TYPE_CHECKING:
     from engine.batch import Manifest
 
 
-@dataclass(frozen=True, slots=True)
-class EngineSetup:
+class EngineSetup(Struct, frozen=True):
     """What an engine was given, checked and with its defaults."""
 
     run_id: str
@@ -171,8 +171,10 @@ class OpenEngine:
             raise UsageError("a version can be read, not written", fix="Leave version_id out")
         return context
 
-    def moving(self, manifest: Manifest, options: ObjectOptions | None) -> TransferContext:
-        """``working`` for all objects of a manifest.
+    def moving(
+        self, manifest: Manifest, options: ObjectOptions | None, copies: CopyRules
+    ) -> TransferContext:
+        """``working`` for all objects of a manifest, which are copied by ``copies``.
 
         Raises:
             UsageError: A version or an ETag is named, and there may be more than one object; a
@@ -182,8 +184,8 @@ class OpenEngine:
         if not manifest.is_one_object:
             _refuse_single(context.options)
         elif any(entry.operation != "download" for entry in manifest.entries):
-            return self.writing(options)
-        return context
+            context = self.writing(options)
+        return replace(context, copies=copies)
 
     def staging(self) -> TransferContext:
         """``working`` for files that Redshift is to read.

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from msgspec import structs
+
 from engine.api.opened import OpenEngine
 from engine.errors import UsageError
 from engine.options import ObjectOptions
@@ -113,7 +115,7 @@ class StreamingVerbs:
             through=through,
             keep_tags=keep_tags,
         )
-        context = replace(self._ready().writing(options), copies=rules)
+        context = structs.replace(self._ready().writing(options), copies=rules)
         return await copy(object_url(source), object_url(target), context)
 
 

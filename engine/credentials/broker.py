@@ -28,6 +28,7 @@ from typing import Self
 
 import anyio
 import anyio.abc
+from msgspec import structs
 
 from engine.config import RefreshPolicy
 from engine.credentials.held import CLOCK_STEP, DENIAL_BURST, MAX_DELAY, HeldSet, retry_delay
@@ -465,7 +466,7 @@ class Broker(Lender):
         )
 
     def _count(self, **more: int) -> None:
-        self._counts = replace(
+        self._counts = structs.replace(
             self._counts, **{name: getattr(self._counts, name) + n for name, n in more.items()}
         )
 

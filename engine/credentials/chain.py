@@ -7,7 +7,8 @@ provider awaits its parent's lease, so a renewal of a child waits for its parent
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from engine.credentials.broker import Broker
 from engine.credentials.providers.assume_role import AssumeRoleProvider
@@ -18,8 +19,7 @@ from engine.protocols import CredentialProvider
 MakeBroker = Callable[[CredentialProvider], Broker]
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseChain:
+class LeaseChain(Struct, frozen=True):
     """Brokers from the source to the last role, which is the one that is used."""
 
     brokers: tuple[Broker, ...]
@@ -33,8 +33,7 @@ class LeaseChain:
         return self.brokers[0]
 
 
-@dataclass(frozen=True, slots=True)
-class ChainBuilder:
+class ChainBuilder(Struct, frozen=True):
     """How roles are assumed: by which STS, under which name, by which kind of broker."""
 
     sts: Sts

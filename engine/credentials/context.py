@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import NoReturn
 
+from msgspec import Struct
+
 from engine.config import Endpoints
 from engine.credentials.role import RoleSpec
 from engine.credentials.sts import Sts
@@ -46,8 +48,7 @@ class SourceContext:
         raise TypeError(not_pickled("SourceContext"))  # the environment may hold keys
 
 
-@dataclass(frozen=True, slots=True)
-class SourcePlan:
+class SourcePlan(Struct, frozen=True):
     """A source, and the roles to assume with it, in order, before those that the user named.
 
     Attributes:
@@ -56,7 +57,7 @@ class SourcePlan:
 
     provider: CredentialProvider
     roles: tuple[RoleSpec, ...] = ()
-    why: tuple[str, ...] = field(default=())
+    why: tuple[str, ...] = ()
 
 
 def check_whole(credentials: Credentials) -> None:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from engine.errors import UsageError
 from engine.redact import mask_external_id
 
@@ -38,8 +40,7 @@ _TAG_KEY = r"[\w\s.:/=+\-@]{1,128}"
 _TAG_VALUE = r"[\w\s.:/=+\-@]{0,256}"
 
 
-@dataclass(frozen=True, slots=True)
-class RoleArn:
+class RoleArn(Struct, frozen=True):
     """``arn:aws:iam::111122223333:role/path/name``, taken apart. Role names are case-sensitive."""
 
     partition: str

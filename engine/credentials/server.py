@@ -29,12 +29,13 @@ import logging
 import math
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import anyio
+from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.errors import CredentialsError, EngineError, SourceUnavailable, UsageError, WrongLoop
 from engine.protocols import Lease
@@ -65,8 +66,7 @@ _MAX_CONNECTIONS = 64
 _STOP_WITHIN = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class ServerStatistics:
+class ServerStatistics(Struct, frozen=True):
     """Counts since the server started.
 
     Attributes:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class BrokerStatistics:
+class BrokerStatistics(Struct, frozen=True):
     """Counts since the broker started.
 
     Attributes:

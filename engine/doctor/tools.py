@@ -10,11 +10,12 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
 from typing import TypeVar, final
 
 import anyio
+from msgspec.structs import replace
 
 from engine._wire.sts import StsClient
 from engine.clock import LoopClock

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
 from typing import TypeVar
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from engine.config import TransferConfig
 from engine.events import BytesMoved, Emit, Event
@@ -22,8 +24,7 @@ from engine.types import S3Url
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class CopyRules:
+class CopyRules(Struct, frozen=True):
     """How objects are copied from S3 to S3.
 
     Attributes:
@@ -40,8 +41,7 @@ class CopyRules:
     source: TransferContext | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TransferContext:
+class TransferContext(Struct, frozen=True):
     """Shared by all transfers of one engine and one lease, but for
 
     ``journal``: what is kept of the one object that is moved, where anything is;

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from functools import reduce
 
 import anyio.lowlevel
+from msgspec import structs
 
 from engine.errors import (
     AccessDenied,
@@ -77,7 +78,7 @@ async def copy(source: S3Url, target: S3Url, context: TransferContext) -> Transf
     """
     started = context.clock.monotonic()
     rules = context.copies
-    reading = rules.source or dataclasses.replace(context, options=rules.source_options)
+    reading = rules.source or structs.replace(context, options=rules.source_options)
     try:
         info = await head(source, reading)
     except AccessDenied as error:
@@ -161,7 +162,7 @@ async def _copy_in_parts(
     reading: TransferContext,
 ) -> tuple[PutReceipt, bool]:
     tags = await tags_of(info.url, reading) if context.copies.keep_tags else {}
-    context = dataclasses.replace(context, options=merged(context.options, info, tags))
+    context = structs.replace(context, options=merged(context.options, info, tags))
     asked = CopySource(info.url, info.etag or None, reading.options)
     algorithm = chosen(context.config.checksum)
     wanted = _wanted(info, target, algorithm, context)
@@ -281,8 +282,8 @@ async def _through(
     reading: TransferContext,
 ) -> tuple[PutReceipt, bool]:
     tags = await tags_of(info.url, reading) if context.copies.keep_tags else {}
-    context = dataclasses.replace(context, options=merged(context.options, info, tags))
-    reading = dataclasses.replace(reading, emit=silent)  # a byte is moved once
+    context = structs.replace(context, options=merged(context.options, info, tags))
+    reading = structs.replace(reading, emit=silent)  # a byte is moved once
     algorithm = _algorithm_for(info.checksum, context)
     if plan.multipart:
         return await upload_until_no_conflict(

@@ -12,10 +12,10 @@ import stat
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
+from msgspec import Struct, field
 
 from engine import disk
 from engine.errors import DiskFull, ObjectExists, TransferError, UnsafeKey, UsageError
@@ -31,8 +31,7 @@ _MAX_PATH = 4_096
 CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
-@dataclass(slots=True)
-class PartialFile:
+class PartialFile(Struct):
     """A file that is being written, and what it will be called.
 
     Attributes:

@@ -6,7 +6,6 @@ What lives here: arithmetic over a size, a configuration and a store's limits (`
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, count, pairwise
 
 from msgspec import Struct
@@ -36,8 +35,7 @@ class Part(Struct, frozen=True, gc=False):
         return ByteRange(self.offset, self.offset + self.length)
 
 
-@dataclass(frozen=True, slots=True)
-class PartPlan:
+class PartPlan(Struct, frozen=True):
     """All parts of one object. ``multipart`` is False where one request moves it whole."""
 
     size: int

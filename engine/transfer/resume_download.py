@@ -14,8 +14,10 @@ import contextlib
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
+
+from msgspec import Struct, field, structs
 
 from engine import disk
 from engine.config import TransferConfig
@@ -36,8 +38,7 @@ _AT_ONCE = 4
 _BLOCK = MiB
 
 
-@dataclass(frozen=True, slots=True)
-class TakenDownload:
+class TakenDownload(Struct, frozen=True):
     """What is there already.
 
     Attributes:
@@ -63,7 +64,7 @@ def planned_before(context: TransferContext) -> TransferContext:
     before: TransferConfig = replace(
         config, part_size=record.part_size, multipart_download_threshold=0
     )
-    return replace(context, config=before)
+    return structs.replace(context, config=before)
 
 
 def record_of(

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import md5
 
 import anyio
 import msgspec
+from msgspec import Struct
 
 from engine.errors import AccessDenied, EngineError, NotFound
 from engine.events import BytesMoved, StartedOver, TakenUp
@@ -53,8 +53,7 @@ _LOOKS = (0.5, 1.0, 2.0)
 _MD5 = re.compile("[0-9a-f]{32}")
 
 
-@dataclass(frozen=True, slots=True)
-class TakenUpload:
+class TakenUpload(Struct, frozen=True):
     """An upload to go on with.
 
     Attributes:
@@ -68,8 +67,7 @@ class TakenUpload:
     finished: PutReceipt | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """What is to be uploaded now.
 
     Attributes:

@@ -7,15 +7,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import final
+
+from msgspec import Struct
 
 # Of all slots, what each of two kinds gets at least while both want them.
 LEAST_SHARE = 0.4
 
 
-@dataclass(frozen=True, slots=True)
-class SlotStatistics:
+class SlotStatistics(Struct, frozen=True):
     """Requests under way and waiting, and the bytes that those under way hold at most."""
 
     in_flight: int

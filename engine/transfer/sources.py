@@ -6,9 +6,10 @@ import os
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, final
+
+from msgspec import Struct
 
 from engine import disk
 from engine.errors import SourceChanged, TransferError, UsageError
@@ -18,8 +19,7 @@ from engine.threads import ThreadDoor
 from engine.types import KiB
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
+class Fingerprint(Struct, frozen=True):
     """What tells one version of a file from another without reading it."""
 
     device: int

@@ -8,10 +8,10 @@ what a journal names and another process can go on with.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import anyio
 import anyio.lowlevel
+from msgspec import structs
 
 from engine.errors import ChecksumMismatch, EngineError, S3Error
 from engine.events import BytesMoved, ObjectDone, PartDone
@@ -53,7 +53,7 @@ async def upload(source: ByteSource, url: S3Url, context: TransferContext) -> Tr
     plan = plan_parts(source.size, context.config)
     if context.options is not PLAIN:
         options = await options_for(source, context.options, context.door)
-        context = replace(context, options=options)
+        context = structs.replace(context, options=options)
     if plan.multipart or context.journal is not None:
         receipt, plan = await _resumed_or_new(source, url, plan, algorithm, context)
     else:

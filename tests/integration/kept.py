@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
 import anyio
+from msgspec import structs
 
 from engine import RetryPolicy, TransferConfig
 from engine.protocols import ObjectJournal
@@ -117,7 +118,7 @@ class Kept:
             self.rows.said.clear()
             self.scene.events.clear()
             self.begin()
-            yield replace(
+            yield structs.replace(
                 s3._ready().context,
                 journal=MemoryJournal(self.rows, **journal),
                 temporaries=Temporaries("run", s3.run_id),

@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
+from msgspec import structs
 
 from engine.config import TransferConfig
 from engine.errors import AccessDenied, ConnectionFailed, NotFound, S3Error, SourceChanged
@@ -178,7 +179,7 @@ async def test_the_same_bytes_put_by_somebody_else_are_not_our_upload(job: Job) 
     job.config = replace(CONFIG, multipart_threshold=100 * MiB)
     async with job.process() as context:
         with FileSource(job.path) as source:
-            await upload(source, job.url, replace(context, journal=None))
+            await upload(source, job.url, structs.replace(context, journal=None))
     await job.run()
     assert len(job.events(StartedOver)) == 1
 
@@ -231,7 +232,7 @@ async def test_an_upload_whose_id_was_lost_is_found_and_aborted(job: Job) -> Non
         intent = UploadIntent(at=datetime.now(UTC), session=s3.run_id)
         journal = MemoryJournal(job.rows, intent)
         with FileSource(job.path) as source, pytest.raises(ConnectionFailed):
-            await upload(source, job.url, replace(s3._ready().context, journal=journal))
+            await upload(source, job.url, structs.replace(s3._ready().context, journal=journal))
     assert len(gate.open_uploads(job.url.bucket)) == 2 and job.rows.intents == [intent]
     assert len(job.events(UploadLeft)) == 2
     async with job.process() as context:
@@ -258,7 +259,7 @@ async def test_two_tasks_of_one_engine_leave_each_other_alone(job: Job) -> None:
     async with job.process() as context, anyio.create_task_group() as tasks:
 
         async def one() -> None:
-            mine = replace(context, journal=MemoryJournal(Rows()))
+            mine = structs.replace(context, journal=MemoryJournal(Rows()))
             with FileSource(job.path) as source:
                 await upload(source, job.url, mine)
 

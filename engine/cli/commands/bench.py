@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import structs
 
 from engine.cli.options import (
     GroupedCommand,
@@ -181,7 +182,7 @@ def _plan(ctx: click.Context, url: S3Url, workload: Workload, folder: Path, pape
         **network,
     )
     if endpoints.ca_bundle:
-        endpoints = replace(endpoints, ca_bundle=os.path.abspath(endpoints.ca_bundle))
+        endpoints = structs.replace(endpoints, ca_bundle=os.path.abspath(endpoints.ca_bundle))
     default = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
     given = [n for n in _PASSED_ON if ctx.get_parameter_source(n) not in default]
     options = {name: flags[name] for name in given}
