@@ -17,16 +17,23 @@ _IMF_DATE = re.compile(
 _NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MONTHS = {name: number for number, name in enumerate(_NAMES, start=1)}
 
+# Seconds of a correction that somebody hears of: less is whole seconds and the network.
+_WORTH_TELLING = 60.0
+
 
 class LoopClock:
     """Monotonic time of the running loop, and the wall clock corrected by what servers say.
 
     The wall clock is read once and carried on by the loop's time, so that a clock that jumps
     while a transfer runs changes nothing. ``learn`` moves it to a server's Date header; S3
-    refuses a request that is more than 15 minutes off (RequestTimeTooSkewed).
+    refuses a request that is more than 15 minutes off (RequestTimeTooSkewed), STS one of 5.
+
+    Args:
+        corrected: Told of the seconds that the first server added.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, corrected: Callable[[float], None] | None = None) -> None:
+        self._corrected = corrected
         self._wall_zero: datetime | None = None
         self._time: Callable[[], float] | None = None
 
@@ -52,6 +59,9 @@ class LoopClock:
         offset = (server_time - self.now()).total_seconds()
         assert self._wall_zero is not None
         self._wall_zero += timedelta(seconds=offset)
+        if self._corrected is not None and abs(offset) >= _WORTH_TELLING:
+            corrected, self._corrected = self._corrected, None
+            corrected(offset)
         return offset
 
 

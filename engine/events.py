@@ -148,6 +148,13 @@ class BucketElsewhere(Struct, frozen=True):
     asked_from: str
 
 
+class ClockCorrected(Struct, frozen=True):
+    """A server called this machine's clock wrong; requests go by the server's. ``seconds`` were
+    added: more than 0 where this machine's is behind. Told once an engine."""
+
+    seconds: float
+
+
 class LeaseRenewed(Struct, frozen=True):
     """The broker holds a new set of credentials. ``seconds`` is how long getting it took."""
 
@@ -209,6 +216,7 @@ Event = (
     | ObjectKnown
     | FileSkipped
     | BucketElsewhere
+    | ClockCorrected
     | LeaseRenewed
     | LeaseRenewalFailed
     | LeaseServedStale

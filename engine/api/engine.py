@@ -20,7 +20,6 @@ from engine.api.journals import journal_of
 from engine.api.opened import EngineSetup, OpenEngine, guarded, of_an_engine, source_of
 from engine.api.streaming import StreamingVerbs, copy_rules
 from engine.api.streaming import object_url as _object_url
-from engine.clock import LoopClock
 from engine.config import AddressingStyle, RegionMismatch, RetryPolicy, TransferConfig
 from engine.credentials import (
     Broker,
@@ -178,7 +177,6 @@ class Engine(StreamingVerbs):
             refuse_long_chain=refuse_long_chain,
             data_plane=data_plane,
             user_agent=f"s3engine/{VERSION} run/{self.run_id}",
-            clock=LoopClock(),
         )
         self._open: OpenEngine | None = None
 

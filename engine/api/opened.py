@@ -32,7 +32,7 @@ from engine.credentials.chain import ChainBuilder
 from engine.credentials.providers.static import StaticProvider
 from engine.credentials.sources import ALIASES
 from engine.errors import LoadRefused, UsageError
-from engine.events import Emit, Event, silent
+from engine.events import ClockCorrected, Emit, Event, silent
 from engine.home import Home
 from engine.options import PLAIN, ObjectOptions
 from engine.planes import DATA_PLANES, open_planes
@@ -62,9 +62,10 @@ class EngineSetup(Struct, frozen=True):
     refuse_long_chain: bool
     data_plane: str
     user_agent: str
-    clock: Clock
+    clock: Clock = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "clock", _telling_clock(self.emit))
         if self.data_plane not in DATA_PLANES:
             known = ", ".join(DATA_PLANES.names())
             raise UsageError(f"unknown data plane: {self.data_plane!r}", fix=f"Known: {known}")
@@ -303,6 +304,21 @@ def _refuse_single(options: ObjectOptions) -> None:
                 f"{name} names one object, and this may be many",
                 fix="Give it with the verb that moves that object",
             )
+
+
+def _telling_clock(emit: Emit) -> LoopClock:
+    """A clock whose correction by a server is told, since nothing else would be seen of it."""
+
+    def corrected(seconds: float) -> None:
+        emit(ClockCorrected(seconds))
+        logging.getLogger("engine").warning(
+            "the clock of this machine is %.0f s %s that of the server; requests go by the "
+            "server's. Set the clock, or let NTP do it",
+            abs(seconds),
+            "behind" if seconds > 0 else "ahead of",
+        )
+
+    return LoopClock(corrected)
 
 
 def guarded(hook: Emit) -> Emit:

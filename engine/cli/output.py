@@ -19,6 +19,7 @@ from engine.errors import EngineError
 from engine.events import (
     BucketElsewhere,
     BytesMoved,
+    ClockCorrected,
     DownloadKept,
     Event,
     FileSkipped,
@@ -149,7 +150,6 @@ class Progress:
     skipped: int = 0
     moved: int = 0
     retries: int = 0
-    _clock_told: bool = False
     renewals: int = 0
     known: int = 0
     earlier: int = 0
@@ -170,7 +170,8 @@ class Progress:
             if event.code not in self.skips:
                 self._failure(event)
         elif isinstance(event, Retried):
-            self._again(event)
+            if event.attempt >= RETRIES_BEFORE_WORDS and self.retries <= MAX_FAILURE_LINES:
+                self._line(f"{event.operation}: {event.error}, again in {event.delay:.1f} s")
         elif isinstance(event, LeaseRenewed) and event.generation > 1:
             ends = f"{event.expires_at:%H:%M:%S}Z" if event.expires_at else "never"
             self._line(f"credentials renewed ({event.source}), end {ends}", detail=True)
@@ -279,16 +280,6 @@ class Progress:
         else:
             self._line(f"kept half-way: {event.url}: {event.reason}", detail=True)
 
-    def _again(self, event: Retried) -> None:
-        if event.error == "RequestTimeTooSkewed" and not self._clock_told:
-            self._clock_told = True
-            self._line(
-                "warning: the clock of this machine is more than 15 minutes off. Requests go by "
-                "the server's.\n  fix: set the clock, or let NTP do it"
-            )
-        elif event.attempt >= RETRIES_BEFORE_WORDS and self.retries <= MAX_FAILURE_LINES:
-            self._line(f"{event.operation}: {event.error}, again in {event.delay:.1f} s")
-
     def _elsewhere(self, event: BucketElsewhere) -> None:
         if not event.asked_from:
             return  # nobody asked for the other region
@@ -356,6 +347,8 @@ class Progress:
                 "asked": event.asked,
                 "asked_from": event.asked_from,
             }
+        elif isinstance(event, ClockCorrected):
+            row |= {"event": "clock_corrected", "seconds": round(event.seconds, 3)}
         elif isinstance(event, UploadLeft | UploadKept):
             name = "upload_left" if isinstance(event, UploadLeft) else "upload_kept"
             row |= {"event": name, "url": str(event.url), "upload_id": event.upload_id}

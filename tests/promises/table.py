@@ -167,7 +167,11 @@ PROMISES = {
     10: Promise(
         "A wrong clock is corrected by the server's Date",
         "exit 0, 1 request more, a warning",
-        _in(_GATE, "a_wrong_clock_costs_one_request")
+        _in(
+            _GATE,
+            "a_wrong_clock_costs_one_request",
+            "a_wrong_clock_is_told_where_sts_meets_it_first",
+        )
         + _in("promises/test_ends", "a_wrong_clock_is_told_once")
         + _in(
             "acceptance/test_broker_acceptance",
@@ -175,7 +179,6 @@ PROMISES = {
         )
         + _in("rules/test_requests", "rule_04_a_learned_clock_holds_from_the_next_request"),
         "Requests that are under way at the first refusal are refused too",
-        "where a call to STS is the first to meet the wrong clock, it is corrected without a word",
     ),
     11: Promise(
         "It always ends: connecting 5 s, first byte 15 s, 10 s without progress, a floor of speed",

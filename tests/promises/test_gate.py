@@ -22,7 +22,7 @@ from engine import (
     TransferConfig,
     TransferError,
 )
-from engine.events import Retried
+from engine.events import ClockCorrected, Retried
 from tests.integration.conftest import Scene
 from tests.unit.origin import Exchange, Origin, Script, run_origin
 
@@ -174,6 +174,24 @@ async def test_a_wrong_clock_costs_one_request(scene: Scene, off: float) -> None
     assert codes == ["RequestTimeTooSkewed", "", "", ""]
     told = [event.error for event in scene.events if isinstance(event, Retried)]
     assert told == ["RequestTimeTooSkewed"]
+    (corrected,) = (event for event in scene.events if isinstance(event, ClockCorrected))
+    assert abs(corrected.seconds - off) < 10
+
+
+@pytest.mark.parametrize("off", [-3600.0, 3600.0])
+async def test_a_wrong_clock_is_told_where_sts_meets_it_first(
+    scene: Scene, off: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.aws.gate.clock_offset = off
+    async with scene.engine() as s3:
+        for number in range(3):
+            await s3.upload(b"bytes", scene.url(str(number)))
+    assert len(scene.log("AssumeRole")) == 2
+    assert [entry.error_code for entry in scene.log("PutObject")] == ["", "", ""]
+    (corrected,) = (event for event in scene.events if isinstance(event, ClockCorrected))
+    assert abs(corrected.seconds - off) < 10
+    (record,) = (one for one in caplog.records if "the clock of this machine" in one.message)
+    assert ("behind" if off > 0 else "ahead of") in record.message
 
 
 # 11, 12: waiting ---------------------------------------------------------------------------------
