@@ -284,7 +284,7 @@ class Exchanges:
         Args:
             limit: Bytes of the answer's body; more is an error.
             repeatable: Whether it may be sent again where a reused connection was dead.
-            patience: Seconds without a byte of the answer, where it is not the usual.
+            patience: Seconds for the whole answer, where silence is nothing unusual.
 
         Raises:
             TransferError: By class: what S3 or the network said.
@@ -314,10 +314,13 @@ class Exchanges:
 
     @contextmanager
     def _patiently(self, patience: float | None) -> Iterator[None]:
-        """Who has waited so long for one answer does not wait for another one."""
+        """Who has waited so long for one answer, head and all, does not wait for another one."""
         began = self._clock.monotonic()
         try:
-            yield
+            with anyio.fail_after(patience):
+                yield
+        except TimeoutError:
+            raise AnswerTooSlow(f"no whole answer within {patience:g} s") from None
         except ConnectionFailed as error:
             if patience is None or self._clock.monotonic() - began < patience:
                 raise

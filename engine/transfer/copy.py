@@ -35,12 +35,18 @@ from engine.errors import (
 from engine.events import BytesMoved, ObjectDone, PartDone, silent
 from engine.protocols import ChecksumAlgorithm, CopySource
 from engine.transfer.checksums import CHECKSUMS, NONE, chosen
-from engine.transfer.conditional import ConditionalWrite, upload_until_no_conflict
+from engine.transfer.conditional import (
+    ConditionalWrite,
+    may_have_worked,
+    upload_until_no_conflict,
+)
 from engine.transfer.context import TransferContext, uncounted
 from engine.transfer.download import fetch_range, head
 from engine.transfer.kept import merged, replaces_metadata, tags_of
+from engine.transfer.lost_copies import look_for, look_for_part, same_object
 from engine.transfer.multipart import complete_upload, create_upload, leave_upload
 from engine.transfer.parts import Part, PartPlan, plan_copy, plan_parts
+from engine.transfer.patience import Patience
 from engine.transfer.resume_upload import Wanted, take_up_upload
 from engine.transfer.sinks import MemorySink
 from engine.transfer.sources import BytesSource
@@ -127,18 +133,21 @@ async def _copy_whole(
     asked = CopySource(info.url, info.etag or None, reading.options)
     algorithm = chosen(context.config.checksum)
     write = _conditional(info, target, context)
+    patience = Patience("copy object", target)
+    began = context.clock.now()
 
     async def send() -> PutReceipt:
         try:
             async with context.limiter.slot(target, big=False, size=0):
-                return await context.control.copy_object(
-                    asked,
-                    target,
-                    algorithm,
-                    keep_metadata=keep_metadata,
-                    keep_tags=keep_tags,
-                    options=options,
-                )
+                with patience.of_a_try():
+                    return await context.control.copy_object(
+                        asked,
+                        target,
+                        algorithm,
+                        keep_metadata=keep_metadata,
+                        keep_tags=keep_tags,
+                        options=options,
+                    )
         except EngineError as error:
             if write is None:
                 raise
@@ -147,7 +156,12 @@ async def _copy_whole(
             return await write.settle(error)
 
     with _told(info.url):
-        receipt, attempts = await context.retrier.run("copy object", target, send)
+        try:
+            receipt, attempts = await context.retrier.run("copy object", target, send)
+        except EngineError as error:
+            if not may_have_worked(error):
+                raise
+            receipt, attempts = await look_for(info, target, began, error, context), 1
     context.emit(PartDone(target, None, attempts))
     context.emit(BytesMoved(target, info.size))
     verified = _compare(info, target, receipt.checksum, "do not use the copy")
@@ -168,20 +182,28 @@ async def _copy_in_parts(
     wanted = _wanted(info, target, algorithm, context)
 
     async def copy_part(part: Part, upload_id: UploadId) -> PartReceipt:
+        patience = Patience("upload part copy", target)
+
         async def send() -> PartReceipt:
             async with context.limiter.slot(target, big=True, size=part.length):
-                return await context.control.upload_part_copy(
-                    asked,
-                    target,
-                    upload_id,
-                    part.number,
-                    part.range,
-                    algorithm,
-                    options=context.options,
-                )
+                with patience.of_a_try():
+                    return await context.control.upload_part_copy(
+                        asked,
+                        target,
+                        upload_id,
+                        part.number,
+                        part.range,
+                        algorithm,
+                        options=context.options,
+                    )
 
         with _told(info.url):
-            receipt, attempts = await context.retrier.run("upload part copy", target, send)
+            try:
+                receipt, attempts = await context.retrier.run("upload part copy", target, send)
+            except EngineError as error:
+                if not may_have_worked(error):
+                    raise
+                receipt, attempts = await look_for_part(wanted, part, upload_id, error, context), 1
         context.emit(PartDone(target, part.range, attempts))
         context.emit(BytesMoved(target, part.length))
         return receipt
@@ -372,10 +394,7 @@ def _conditional(
     info: ObjectInfo, target: S3Url, context: TransferContext
 ) -> ConditionalWrite | None:
     async def is_ours(found: ObjectInfo) -> bool:
-        ours, theirs = info.checksum, found.checksum
-        if ours is not None and theirs is not None and ours.full_object and theirs.full_object:
-            return ours == theirs and found.size == info.size
-        return found.size == info.size and found.etag == info.etag
+        return same_object(info, found)
 
     return ConditionalWrite(target, context, is_ours) if context.options.conditional else None
 

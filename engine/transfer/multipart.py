@@ -38,6 +38,7 @@ from engine.transfer.checksums import NONE
 from engine.transfer.conditional import ConditionalWrite, may_have_worked
 from engine.transfer.context import TransferContext
 from engine.transfer.nameless import abort_twins
+from engine.transfer.patience import Patience
 from engine.transfer.resume import outlives, reason_of
 from engine.types import Checksum, ObjectInfo, PartReceipt, PutReceipt, S3Url, UploadId
 
@@ -143,23 +144,22 @@ async def complete_upload(
     async def is_ours(info: ObjectInfo) -> bool:
         return is_of(info, sums, receipts)
 
-    def again() -> bool:
-        """Whether it may have been completed already, by a try of ours or of a process before."""
-        return tries > 1 or context.journal is not None
-
     write = ConditionalWrite(url, context, is_ours, in_parts=True)
+    patience = Patience("complete multipart upload", url)
 
     async def complete() -> PutReceipt:
         nonlocal tries
         tries += 1
         try:
             async with context.limiter.turn(url):
-                return await context.control.complete_multipart_upload(
-                    url, upload_id, receipts, declared, size, options=context.options
-                )
+                with patience.of_a_try():
+                    return await context.control.complete_multipart_upload(
+                        url, upload_id, receipts, declared, size, options=context.options
+                    )
         except EngineError as error:
-            if isinstance(error, NotFound) and error.s3_code == "NoSuchUpload" and again():
-                # The answer to an earlier try was lost, and that try had worked.
+            gone = isinstance(error, NotFound) and error.s3_code == "NoSuchUpload"
+            if gone and (tries > 1 or context.journal is not None):
+                # The answer to an earlier try, or of an earlier process, was lost; it had worked.
                 return await _look_for(url, sums, receipts, error, context)
             if isinstance(error, S3Error) and error.s3_code == "BadDigest":
                 # Each part was accepted with its own, so asking again would not help.

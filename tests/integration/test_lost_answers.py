@@ -6,7 +6,14 @@ import os
 
 import pytest
 
-from engine import ChecksumMismatch, ConnectionFailed, MiB, RetryPolicy, TransferConfig
+from engine import (
+    ChecksumMismatch,
+    ConnectionFailed,
+    MiB,
+    RetryPolicy,
+    StoreLimits,
+    TransferConfig,
+)
 from engine.errors import EngineError, NotFound, TransferError
 from engine.events import UploadLeft
 from tests.integration.conftest import Scene
@@ -162,3 +169,18 @@ async def test_another_object_than_was_sent_is_named(scene: Scene) -> None:
     async with scene.engine(config=PARTS) as s3:
         with pytest.raises(ChecksumMismatch, match="the bytes sent have"):
             await s3.upload(DATA, scene.url("key"))
+
+
+@pytest.mark.parametrize("action", ["CopyObject", "UploadPartCopy"])
+async def test_a_copy_whose_every_answer_is_lost_is_looked_for(scene: Scene, action: str) -> None:
+    """The first try made it; by the second the way is gone."""
+    scene.aws.gate.faults.add(kind="swallow", action=action)
+    scene.aws.gate.faults.add(kind="drop", action=action, nth=2, times=None)
+    most = 5 * MiB if action == "UploadPartCopy" else 100 * MiB
+    config = TransferConfig(part_size=5 * MiB, limits=StoreLimits("small", max_copy_size=most))
+    async with scene.engine(config=config, retry=NEVER) as s3:
+        await s3.upload(DATA, scene.url("from"))
+        result = await s3.copy(scene.url("from"), scene.url("to"))
+    assert result.verified
+    assert scene.aws.gate.get_object(scene.bucket, "to") == DATA
+    assert scene.aws.gate.open_uploads(scene.bucket) == []

@@ -181,7 +181,8 @@ PROMISES = {
         "Requests that are under way at the first refusal are refused too",
     ),
     11: Promise(
-        "It always ends: connecting 5 s, first byte 15 s, 10 s without progress, a floor of speed",
+        "It always ends: connecting 5 s, first byte 15 s, 10 s without progress, a floor of speed; "
+        "10 minutes in all for what S3 works at",
         "a silent request or 1 byte a second costs <= 20 s, exit 0",
         _in(_GATE, "a_silent_request_costs_20_seconds_at_most")
         + _in(
@@ -197,9 +198,13 @@ PROMISES = {
             "unit/transfer/test_slow_parts",
             "one_that_is_slower_than_its_siblings_is_given_up",
             "few_are_given_up",
+        )
+        + _in(
+            "integration/test_long_work",
+            "complete_takes_ten_minutes_in_all_and_is_looked_for",
+            "a_copy_takes_ten_minutes_in_all_and_is_looked_for",
         ),
         "How a server that is slow on purpose spreads it over parts",
-        "Complete and copies may take 10 minutes to the head of the answer and 10 more to its end",
     ),
     12: Promise(
         "Asked for fewer requests, it makes fewer: jitter, one budget, Retry-After obeyed",

@@ -1,0 +1,76 @@
+"""Copies within S3 whose every answer was lost: what came of them.
+
+What lives here: looking. What must not: a second copy (``copy.py``).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from functools import partial
+
+from engine.errors import EngineError, NotFound
+from engine.transfer.context import TransferContext
+from engine.transfer.download import head
+from engine.transfer.parts import Part
+from engine.transfer.resume_upload import Wanted
+from engine.types import ObjectInfo, PartReceipt, PutReceipt, S3Url, UploadId
+
+# Stores tell whole seconds.
+_WHOLE_SECOND = timedelta(seconds=1)
+
+
+async def look_for(
+    info: ObjectInfo,
+    target: S3Url,
+    began: datetime,
+    error: EngineError,
+    context: TransferContext,
+) -> PutReceipt:
+    """Did a CopyObject whose answer was lost make what is there? It has the source's bytes, and is
+    as new as the copy: an old object of the same bytes lacks what else was asked for.
+
+    Raises:
+        EngineError: ``error``, where another object is there, or none.
+    """
+    try:
+        found = await head(target, context)
+    except NotFound:
+        error.add_note(f"{target} was not there when it was looked for")
+        raise error from None
+    except EngineError:
+        error.add_note(f"whether {target} was written is unknown: it could not be looked at")
+        raise error from None
+    made = found.last_modified
+    if made is None or made < began - _WHOLE_SECOND or not same_object(info, found):
+        error.add_note(f"another object than the copy is at {target}")
+        raise error
+    return PutReceipt(found.etag, found.checksum, found.version_id)
+
+
+async def look_for_part(
+    wanted: Wanted, part: Part, upload_id: UploadId, error: EngineError, context: TransferContext
+) -> PartReceipt:
+    """Was a part copied whose every answer was lost? No other bytes can have its number.
+
+    Raises:
+        EngineError: ``error``, where it is not there, or its checksum is not told.
+    """
+    ask = partial(context.control.list_parts, wanted.url, upload_id, options=context.options)
+    try:
+        listed, _ = await context.ask("list parts", wanted.url, ask)
+    except EngineError:
+        raise error from None
+    for one in listed or ():
+        if one.number == part.number and one.size == part.length:
+            receipt = await wanted.examine(part, one)
+            if receipt is not None:
+                return receipt
+    raise error
+
+
+def same_object(info: ObjectInfo, found: ObjectInfo) -> bool:
+    """Whether two objects have the same bytes, as far as the store tells."""
+    ours, theirs = info.checksum, found.checksum
+    if ours is not None and theirs is not None and ours.full_object and theirs.full_object:
+        return ours == theirs and found.size == info.size
+    return found.size == info.size and found.etag == info.etag
