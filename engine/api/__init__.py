@@ -3,6 +3,7 @@
 ``engine.py`` is the front, ``opened.py`` what exists while an engine is open.
 """
 
-from engine.api.engine import Engine, EngineStatistics
+from engine.api.engine import Engine
+from engine.api.statistics import EngineStatistics
 
 __all__ = ["Engine", "EngineStatistics"]

@@ -9,7 +9,6 @@ import os
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -17,13 +16,20 @@ from typing import TYPE_CHECKING, Self
 
 from engine.api.background import outcomes
 from engine.api.journals import journal_of
-from engine.api.opened import EngineSetup, OpenEngine, guarded, of_an_engine, source_of
+from engine.api.opened import (
+    EngineSetup,
+    OpenEngine,
+    guarded,
+    of_an_engine,
+    source_of,
+    telling_clock,
+)
+from engine.api.statistics import EngineStatistics, statistics_of
 from engine.api.streaming import StreamingVerbs, copy_rules
 from engine.api.streaming import object_url as _object_url
 from engine.config import AddressingStyle, RegionMismatch, RetryPolicy, TransferConfig
 from engine.credentials import (
     Broker,
-    BrokerStatistics,
     RoleSpec,
 )
 from engine.errors import LoadRefused, UsageError, WrongLoop
@@ -55,32 +61,6 @@ if TYPE_CHECKING:
     from engine.redshift.formats import StagingFormat
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview
-
-
-@dataclass(frozen=True, slots=True)
-class EngineStatistics:
-    """Of one engine, since it was opened.
-
-    Attributes:
-        chain: What each broker's credentials are, and its counts: the source, then the roles.
-        buffers, most_buffers: Bytes that all buffers hold now, and have held at most; within
-            ``max_memory``.
-    """
-
-    chain: tuple[tuple[str, BrokerStatistics], ...]
-    data_plane: str
-    buffers: int = 0
-    most_buffers: int = 0
-    max_buffers: int = 0
-
-    @property
-    def source(self) -> BrokerStatistics:
-        return self.chain[0][1]
-
-    @property
-    def role(self) -> BrokerStatistics | None:
-        """Of the last role; None without one."""
-        return self.chain[-1][1] if len(self.chain) > 1 else None
 
 
 class Engine(StreamingVerbs):
@@ -163,6 +143,7 @@ class Engine(StreamingVerbs):
             ca_bundle=ca_bundle,
             profile=profile,
         )
+        emit = guarded(hook)
         self._setup = EngineSetup(
             run_id=self.run_id,
             role=role,
@@ -172,7 +153,8 @@ class Engine(StreamingVerbs):
             config=config or TransferConfig(),
             retry=retry or RetryPolicy(),
             options=of_an_engine(options, endpoints),
-            emit=guarded(hook),
+            emit=emit,
+            clock=telling_clock(emit),
             random=random or Random(),
             refuse_long_chain=refuse_long_chain,
             data_plane=data_plane,
@@ -439,15 +421,7 @@ class Engine(StreamingVerbs):
         return self._ready().plan.why
 
     def statistics(self) -> EngineStatistics:
-        engine = self._ready()
-        memory = engine.context.limiter.memory
-        return EngineStatistics(
-            chain=tuple((b.describe(), b.statistics()) for b in engine.chain.brokers),
-            data_plane=repr(engine.context.data),
-            buffers=memory.held,
-            most_buffers=memory.most,
-            max_buffers=memory.total,
-        )
+        return statistics_of(self._ready())
 
     def __repr__(self) -> str:
         state = "closed" if self._open is None else repr(self._open.chain.brokers[-1])

@@ -58,14 +58,13 @@ class EngineSetup(Struct, frozen=True):
     retry: RetryPolicy
     options: ObjectOptions
     emit: Emit
+    clock: Clock
     random: Random
     refuse_long_chain: bool
     data_plane: str
     user_agent: str
-    clock: Clock = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "clock", _telling_clock(self.emit))
         if self.data_plane not in DATA_PLANES:
             known = ", ".join(DATA_PLANES.names())
             raise UsageError(f"unknown data plane: {self.data_plane!r}", fix=f"Known: {known}")
@@ -306,7 +305,7 @@ def _refuse_single(options: ObjectOptions) -> None:
             )
 
 
-def _telling_clock(emit: Emit) -> LoopClock:
+def telling_clock(emit: Emit) -> LoopClock:
     """A clock whose correction by a server is told, since nothing else would be seen of it."""
 
     def corrected(seconds: float) -> None:

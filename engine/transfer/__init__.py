@@ -12,6 +12,7 @@ from engine.transfer.listing import list_objects, list_pages
 from engine.transfer.parts import Part, PartPlan, plan_parts, plan_ranges
 from engine.transfer.pieces import StreamSource
 from engine.transfer.reader import ObjectReader, open_read
+from engine.transfer.slots import SlotStatistics
 from engine.transfer.sources import BytesSource, FileSource, open_file
 from engine.transfer.streams import ObjectWriter, open_write, upload_stream
 from engine.transfer.upload import upload
@@ -27,6 +28,7 @@ __all__ = [
     "ObjectWriter",
     "Part",
     "PartPlan",
+    "SlotStatistics",
     "StreamSource",
     "TransferContext",
     "copy",

@@ -1,0 +1,54 @@
+"""What an engine counts, as frozen values. What must not live here: the counting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.api.opened import OpenEngine
+from engine.credentials import BrokerStatistics
+from engine.transfer import SlotStatistics
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatistics:
+    """Of one engine, since it was opened.
+
+    Attributes:
+        chain: What each broker's credentials are, and its counts: the source, then the roles.
+        buffers, most_buffers: Bytes that all buffers hold now, and have held at most; within
+            ``max_memory``.
+        small, big: Requests under way and waiting for a slot: of whole objects, and of parts and
+            ranges of big ones.
+    """
+
+    chain: tuple[tuple[str, BrokerStatistics], ...]
+    data_plane: str
+    buffers: int
+    most_buffers: int
+    max_buffers: int
+    small: SlotStatistics
+    big: SlotStatistics
+
+    @property
+    def source(self) -> BrokerStatistics:
+        return self.chain[0][1]
+
+    @property
+    def role(self) -> BrokerStatistics | None:
+        """Of the last role; None without one."""
+        return self.chain[-1][1] if len(self.chain) > 1 else None
+
+
+def statistics_of(engine: OpenEngine) -> EngineStatistics:
+    """By now."""
+    limiter = engine.context.limiter
+    memory, slots = limiter.memory, limiter.statistics()
+    return EngineStatistics(
+        chain=tuple((b.describe(), b.statistics()) for b in engine.chain.brokers),
+        data_plane=repr(engine.context.data),
+        buffers=memory.held,
+        most_buffers=memory.most,
+        max_buffers=memory.total,
+        small=slots.small,
+        big=slots.big,
+    )
