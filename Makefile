@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TOOLS := .venv-tools
 
-.PHONY: help demo test check rules promises interop versions packages dist bench compare prove docs format clean
+.PHONY: help demo test check rules promises interop versions packages dist bench compare mixed prove docs format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -63,6 +63,10 @@ bench: $(STAMP)  ## measure; ratios, never absolute figures
 compare: $(STAMP)  ## the full comparison, hours: says how many at the start, goes on where it was stopped
 	$(BIN)/python -m benchmarks.compare --checksums on,off --auth static,role --out bench/full $(COMPARE_ARGS)
 	$(BIN)/python -m benchmarks.compare --network --out bench/network $(COMPARE_ARGS)
+
+mixed: $(STAMP)  ## small and huge objects together: times, slots, latencies; 4 minutes
+	mkdir -p bench
+	$(BIN)/python -m benchmarks.mixed --json bench/mixed.json
 
 prove: $(STAMP) $(VENV)/.demo-data  ## the long proofs
 	$(BIN)/python -m pytest -m prove $(PYTEST_ARGS)

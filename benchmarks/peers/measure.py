@@ -111,7 +111,7 @@ def run(bench: Bench, step: Step, work: Work, python: Path, *, content: bool) ->
             return {"status": "cannot"}
         if work.tree and work.verb == "down":
             path.mkdir()
-        _warm_memory(step.cell, work)
+        warm_memory(step.cell.moved(), written=work.verb == "down")
         before = bench.origin.counts()
         used = _launch(bench, command, _environment(bench, step))
         if used["status"] == CANNOT:
@@ -127,8 +127,8 @@ def run(bench: Bench, step: Step, work: Work, python: Path, *, content: bool) ->
             os.sync()  # the next client is not to pay for this one's writes
 
 
-def _warm_memory(cell: Cell, work: Work) -> None:
-    """Touch as much memory as the run may need, and free it again.
+def warm_memory(moved: int, *, written: bool) -> None:
+    """Touch as much memory as a run that moves so many bytes may need, and free it again.
 
     A virtual machine gives memory that is free back to its host within seconds (free page
     reporting, as of virtio-balloon), and gets it again page by page, at the expense of whoever
@@ -136,10 +136,9 @@ def _warm_memory(cell: Cell, work: Work) -> None:
     system time of a download into memory. By a process of its own, which leaves no trace in the
     peak memory of those that are started later.
     """
-    written = cell.moved() if work.verb == "down" else 0
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    working = min(_WORKING_MEMORY, _LEAST_MEMORY + cell.moved())
-    size = min(written + working, int(free * _TOUCHED_SHARE))
+    working = min(_WORKING_MEMORY, _LEAST_MEMORY + moved)
+    size = min(moved * written + working, int(free * _TOUCHED_SHARE))
     subprocess.run([sys.executable, "-I", "-S", "-c", _TOUCH, str(size)], check=True)
 
 
