@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import errno
 import os
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cache, lru_cache
 from os import (
     close,
     fchmod,
@@ -58,6 +59,7 @@ __all__ = [
     "preadv",
     "pwrite",
     "read",
+    "rename_new",
     "replace",
     "stat",
     "unlink",
@@ -68,6 +70,13 @@ __all__ = [
 
 # After these nothing can be written to the file system until somebody has seen to it.
 TAKES_NOTHING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+# What systems, file systems and sandboxes answer to a call that they do not have. A real refusal of
+# one way is one of the next, too.
+_NO_SUCH_CALL = frozenset(
+    {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM, errno.EMLINK}
+)
+# linux/fs.h, linux/fcntl.h
+_RENAME_NOREPLACE, _AT_FDCWD = 1, -100
 
 
 @lru_cache(maxsize=64)
@@ -101,3 +110,55 @@ def names_in(descriptor: int | None, folder: str) -> list[str]:
     """The names in a folder: the open one, or that of the path where there is none."""
     with os.scandir(folder if descriptor is None else descriptor) as found:
         return [item.name for item in found]
+
+
+def rename_new(source: str, target: str, *, at: int | None = None) -> None:
+    """Rename a file, in the folder ``at``, to a name that nothing has: not even what appears at
+    this moment is replaced.
+
+    By renameat2(2); where that is not to be had by a second name (link(2)), after which the first
+    one is removed. Where there are no second names either it is looked before it is renamed.
+
+    Raises:
+        FileExistsError: Something has the name.
+    """
+    call = _renameat2()
+    if call is not None:
+        number = call(source, target, _AT_FDCWD if at is None else at)
+        if not number:
+            return
+        if number not in _NO_SUCH_CALL:
+            raise OSError(number, os.strerror(number), source, None, target)
+    try:
+        os.link(source, target, src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False)
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_SUCH_CALL:
+            raise
+    else:
+        os.unlink(source, dir_fd=at)
+        return
+    try:
+        os.lstat(target, dir_fd=at)
+    except FileNotFoundError:
+        os.replace(source, target, src_dir_fd=at, dst_dir_fd=at)
+        return
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+
+
+@cache
+def _renameat2() -> Callable[[str, str, int], int] | None:
+    """The C library's call, which Python has no name for; its result is 0 or an errno."""
+    try:
+        import ctypes
+
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (ImportError, OSError, AttributeError, TypeError):
+        return None  # not Linux, or a C library of before 2018
+    text, number = ctypes.c_char_p, ctypes.c_int
+    call.argtypes = (number, text, number, text, ctypes.c_uint)
+
+    def rename(source: str, target: str, at: int) -> int:
+        names = os.fsencode(source), os.fsencode(target)
+        return ctypes.get_errno() if call(at, names[0], at, names[1], _RENAME_NOREPLACE) else 0
+
+    return rename

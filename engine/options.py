@@ -137,8 +137,9 @@ class ObjectOptions:
         customer_key: SSE-C instead; the same key is needed to read. https only.
         expected_bucket_owner: Account id; S3 refuses every request if the bucket has another.
         requester_pays: The caller pays for requests and bytes of a bucket that wants it so.
-        if_none_match: Write only where nothing is; else ObjectExists. S3 sees to it itself; of a
-            file it is looked up before its object is fetched.
+        if_none_match: Write only where nothing is; else ObjectExists. S3 sees to it itself, and
+            the file system for a file; whether a file is there is also looked up before its object
+            is fetched.
         if_match: Write only over the object with this ETag, or read only that; else ObjectChanged.
         version_id: Read this version.
         raw_encrypted: Read objects that a client encrypted as the bytes they are.

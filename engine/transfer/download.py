@@ -65,7 +65,7 @@ async def download(
     started = context.clock.monotonic()
     if context.journal is not None:
         context = planned_before(context)
-    if context.options.if_none_match:
+    if context.options.if_none_match and not _begun(context):
         await context.door.run(refuse_existing, target)
     if listed is not None:
         return await _download(listed, target, context, started, listed=True)
@@ -141,6 +141,11 @@ async def _planned(
     else:
         info, verified = await _into_file(info, target, plan, context, sizes, taken)
     return info, verified, len(plan.parts)
+
+
+def _begun(context: TransferContext) -> bool:
+    """Whether an earlier process may have given the file its name already."""
+    return context.journal is not None and context.journal.download is not None
 
 
 def _mtime(info: ObjectInfo, context: TransferContext) -> int | None:
@@ -230,7 +235,8 @@ async def _small_held(
     verified = algorithm is not None and _equal(info.checksum, algorithm, receipt.crc)
     if not verified:
         verified = await _verify_small(info, sink, algorithm, receipt.crc, context)
-    await context.writer.write(target, sink.memory, _mtime(info, context), context.tree)
+    new, mtime = context.options.if_none_match, _mtime(info, context)
+    await context.writer.write(target, sink.memory, mtime, context.tree, new=new)
     context.writer.give_back(sink)
     return info, verified
 
@@ -313,6 +319,8 @@ async def _into_file(
             tree=context.tree,
         ) as partial:
             try:
+                if context.options.if_none_match and journal and not partial.published:
+                    await context.door.run(refuse_existing, target)
                 verified = await _fill(info, partial, plan, context, sizes, taken.crcs)
             except BaseException as error:
                 partial.kept = journal is not None and outlives(error)
@@ -342,7 +350,8 @@ async def _fill(
 
     sink = FileSink(partial.descriptor)
     info, verified = await _fetch_and_verify(info, sink, plan, context, sum_of, sizes, there)
-    await publish(partial, context.door, _mtime(info, context))
+    new = context.options.if_none_match
+    await publish(partial, context.door, _mtime(info, context), new=new)
     return info, verified
 
 

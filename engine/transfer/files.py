@@ -93,13 +93,19 @@ async def partial_file(
                 await door.run(close if partial.published or partial.kept else _discard, partial)
 
 
-async def publish(partial: PartialFile, door: ThreadDoor, mtime_ns: int | None = None) -> None:
+async def publish(
+    partial: PartialFile, door: ThreadDoor, mtime_ns: int | None = None, *, new: bool = False
+) -> None:
     """Give the file its name, durably: bytes first, then the name, then the folder.
 
     Args:
         mtime_ns: When it was last modified, where that is not now.
+        new: Nothing that has the name is replaced.
+
+    Raises:
+        ObjectExists: Something has the name, and is to keep it.
     """
-    await door.run(_publish, partial, mtime_ns)
+    await door.run(_publish, partial, mtime_ns, new)
 
 
 def check_target(target: Path, folder: Folder) -> int | None:
@@ -134,10 +140,34 @@ def check_target(target: Path, folder: Folder) -> int | None:
 def refuse_existing(target: Path) -> None:
     """Raises ObjectExists if ``target`` is there, even as a link that leads nowhere."""
     if os.path.lexists(target):
-        raise ObjectExists(
-            f"{target} exists and was not to be replaced",
-            fix="Remove it first, or fetch without if_none_match (--no-overwrite)",
-        )
+        raise _there_already(target)
+
+
+def take_name(folder: Folder, temporary: str, target: Path, *, new: bool) -> None:
+    """In a thread: give a file that is whole the name of ``target``.
+
+    Args:
+        temporary: Its name in the folder.
+        new: Nothing that has the name is replaced, even if it has appeared just now.
+
+    Raises:
+        ObjectExists: Something has it.
+    """
+    source, name = folder.name(temporary), folder.name(name_of(target))
+    if not new:
+        disk.replace(source, name, src_dir_fd=folder.at, dst_dir_fd=folder.at)
+        return
+    try:
+        disk.rename_new(source, name, at=folder.at)
+    except FileExistsError:
+        raise _there_already(target) from None
+
+
+def _there_already(target: Path) -> ObjectExists:
+    return ObjectExists(
+        f"{target} exists and was not to be replaced",
+        fix="Remove it first, or fetch without if_none_match (--no-overwrite)",
+    )
 
 
 def path_under(root: Path, relative: str, known: set[str] | None = None) -> Path:
@@ -275,7 +305,7 @@ def _discard(partial: PartialFile) -> None:
             folder.leave()
 
 
-def _publish(partial: PartialFile, mtime_ns: int | None) -> None:
+def _publish(partial: PartialFile, mtime_ns: int | None, new: bool) -> None:
     """In a thread, and in one trip: a trip costs more than the system calls of a small file."""
     if mtime_ns is not None:
         disk.utime(partial.descriptor, ns=(time.time_ns(), mtime_ns))
@@ -283,12 +313,8 @@ def _publish(partial: PartialFile, mtime_ns: int | None) -> None:
     if not folder.in_place():
         raise moved_away(target, folder.path)
     disk.fsync(partial.descriptor)
-    disk.replace(
-        folder.name(partial.temporary.name),
-        folder.name(name_of(target)),
-        src_dir_fd=folder.at,
-        dst_dir_fd=folder.at,
-    )
+    if not partial.published:
+        take_name(folder, partial.temporary.name, target, new=new)
     partial.published = True
     folder.sync()
     close(partial)

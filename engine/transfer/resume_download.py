@@ -186,6 +186,7 @@ def _open(target: Path, record: DownloadRecord, tree: OpenTree | None) -> Partia
         return None  # whoever begins anew says why
     partial = None
     try:
+        _one_name(folder, record.temporary, name_of(target))
         partial = _open_regular(target, record.temporary, record.size, os.O_RDWR, folder)
         if partial is None and not _is_there(folder, record.temporary):
             # It may have got its name just before the death.
@@ -196,6 +197,14 @@ def _open(target: Path, record: DownloadRecord, tree: OpenTree | None) -> Partia
     finally:
         if partial is None:
             folder.leave()
+
+
+def _one_name(folder: Folder, temporary: str, name: str) -> None:
+    """A death may have left a file with both names (``disk.rename_new``)."""
+    with contextlib.suppress(OSError):
+        status = [disk.lstat(folder.name(one), dir_fd=folder.at) for one in (temporary, name)]
+        if os.path.samestat(*status):
+            disk.unlink(folder.name(temporary), dir_fd=folder.at)
 
 
 def _is_there(folder: Folder, name: str) -> bool:

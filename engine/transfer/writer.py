@@ -36,7 +36,7 @@ from engine.transfer.files import (
     CREATE,
     check_target,
     local_error,
-    name_of,
+    take_name,
 )
 from engine.transfer.folders import Folder, OpenTree, enter
 from engine.transfer.sinks import HEAD_ROOM, SmallSink
@@ -70,6 +70,7 @@ class _Write:
         "folder",
         "mtime_ns",
         "names",
+        "new",
         "status",
         "target",
         "temporary",
@@ -84,8 +85,10 @@ class _Write:
         mtime_ns: int | None,
         names: Temporaries,
         tree: OpenTree | None,
+        new: bool,
     ) -> None:
         self.target = target
+        self.new = new
         self.names = names
         self.tree = tree
         self.folder: Folder | None = None
@@ -157,19 +160,23 @@ class FileWriter:
         data: bytes | bytearray | memoryview,
         mtime_ns: int | None = None,
         tree: OpenTree | None = None,
+        *,
+        new: bool = False,
     ) -> None:
         """A whole file, durably; ``target`` is as before or has all of ``data``.
 
         Args:
             mtime_ns: When it was last modified, where that is not now.
             tree: What the target must stay in; else its path may have links on its way.
+            new: Nothing that has the target's name is replaced.
 
         Raises:
+            ObjectExists: Something has the target's name, and is to keep it.
             UsageError: The target is a folder, a link or a device, or cannot be written.
             UnsafeKey: A symbolic link in the tree is in the way.
             TransferError: The disk is full, or says no.
         """
-        write = _Write(target, data, mtime_ns, self._names, tree)
+        write = _Write(target, data, mtime_ns, self._names, tree, new)
         if self._is_in_memory(target):
             _write_all([write])
         else:
@@ -288,7 +295,7 @@ def _try(step: Callable[[_Write, _Folders], None], write: _Write, folders: _Fold
             disk.close(write.descriptor)
         if write.temporary and write.folder is not None:
             with contextlib.suppress(OSError):
-                disk.unlink(write.temporary, dir_fd=write.folder.at)
+                disk.unlink(write.folder.name(write.temporary), dir_fd=write.folder.at)
 
 
 def _begin(write: _Write, folders: _Folders) -> None:
@@ -298,8 +305,8 @@ def _begin(write: _Write, folders: _Folders) -> None:
         folder = folders[place] = enter(write.target, write.tree)
     write.folder = folder
     mode = check_target(write.target, folder)
-    temporary = folder.name(write.names.new(folder))
-    write.descriptor = disk.open(temporary, CREATE, 0o666, dir_fd=folder.at)
+    temporary = write.names.new(folder)
+    write.descriptor = disk.open(folder.name(temporary), CREATE, 0o666, dir_fd=folder.at)
     write.temporary = temporary
     if mode is not None:
         disk.fchmod(write.descriptor, mode)  # a file that is replaced keeps its permissions
@@ -318,8 +325,7 @@ def _finish(write: _Write, folders: _Folders) -> None:
     write.durable = not disk.in_memory(write.status.st_dev)
     if write.durable:
         disk.fsync(write.descriptor)
-    name = folder.name(name_of(write.target))
-    disk.replace(write.temporary, name, src_dir_fd=folder.at, dst_dir_fd=folder.at)
+    take_name(folder, write.temporary, write.target, new=write.new)
     descriptor, write.descriptor = write.descriptor, -1
     disk.close(descriptor)
 

@@ -20,11 +20,14 @@ from random import Random
 from typing import Any, final
 
 from engine import disk
+from engine.disk import rename_new
 from engine.testing.simulation.loop import Death
 from engine.testing.simulation.world import World
 
 _FULL = ("open to write", "write", "pwrite", "posix_fallocate")
-_BROKEN = ("read", "preadv", "write", "pwrite", "fsync", "replace", "posix_fallocate")
+_BROKEN = (
+    "read", "preadv", "write", "pwrite", "fsync", "replace", "rename_new", "posix_fallocate"
+)  # fmt: skip
 _CALLS = (
     "close",
     "fchmod",
@@ -36,6 +39,7 @@ _CALLS = (
     "preadv",
     "pwrite",
     "read",
+    "rename_new",
     "replace",
     "unlink",
     "utime",
@@ -101,6 +105,7 @@ class FaultyDisk:
             "pwrite": self._pwrite,
             "preadv": self._preadv,
             "fsync": self._fsync,
+            "rename_new": self._rename_new,
             "replace": self._replace,
         }
 
@@ -241,6 +246,13 @@ class FaultyDisk:
                 os.link(target, backup)
             self._renames.append(_Rename(source, target, backup))
         os.replace(source, target)
+        self._world.tell("renamed")
+
+    def _rename_new(self, source: str, target: str, *, at: int | None = None) -> None:
+        self._step("rename_new")
+        rename_new(source, target, at=at)
+        if self._forgets:
+            self._renames.append(_Rename(self._whole(source, at), self._whole(target, at), None))
         self._world.tell("renamed")
 
     # Power.
