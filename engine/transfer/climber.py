@@ -80,12 +80,11 @@ class Climber:
                 None where that is not known.
         """
         busy = load is not None and load >= BUSY
-        rate = work / seconds
         if not saturated or busy:
-            if saturated and self._more is None and self._brought_nothing(rate):
-                self._take_back()  # it is the greater number itself that keeps the loop busy
+            # Busy with the handshakes of new connections, perhaps: what they bring is not seen yet.
             self._before = self._usual = self._more = None
             return self.number
+        rate = work / seconds
         if self._more is not None:
             return self._judge_fewer(rate)
         if self._has_fallen(rate):
@@ -96,8 +95,10 @@ class Climber:
         if self._rest:
             self._rest -= 1
             return self.number
-        if self._brought_nothing(rate):
-            self._take_back()
+        if self._before is not None and rate < self._before * self._worth:
+            self._go_to(self._lower)
+            self._before, self._rest = None, REST * (1 + self._again)
+            self._again = True
             return self.number
         if self._before is not None:
             self._again = False
@@ -116,15 +117,6 @@ class Climber:
     @property
     def tries_fewer(self) -> bool:
         return self._more is not None
-
-    def _brought_nothing(self, rate: float) -> bool:
-        """Whether a greater number was tried, and has not moved enough more."""
-        return self._before is not None and rate < self._before * self._worth
-
-    def _take_back(self) -> None:
-        self._go_to(self._lower)
-        self._before, self._rest = None, REST * (1 + self._again)
-        self._again = True
 
     def _go_to(self, number: int) -> None:
         if number != self.number:

@@ -240,14 +240,6 @@ def test_a_step_goes_as_far_as_the_loop_could_serve() -> None:
             assert climber.window(125, 1, saturated=True, load=load) == 16
 
 
-def test_more_that_only_keep_the_loop_busy_are_taken_back() -> None:
-    for rate, number in ((106, 16), (110, 24)):
-        climber = Climber(16, 512)
-        assert climber.window(100, 1, saturated=True, load=0.65) == 24
-        assert climber.window(rate, 1, saturated=True, load=0.9) == number
-        assert climber.window(rate, 1, saturated=True, load=0.9) == number
-
-
 async def test_parts_of_one_object_grow_with_the_way_and_within_bytes() -> None:
     def most(part_size: int, away: float, **settings: Any) -> int:
         limiter = Limiter(TransferConfig(**settings), LoopClock(), lambda: away)
