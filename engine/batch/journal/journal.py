@@ -124,6 +124,7 @@ class Journal:
         self._objects = self._known = self._number = self._failed = 0
         self._planned: tuple[int, int | None] | None = None
         self._finished = self._abandoned = False
+        self._looks = False  # whether files are looked at before what is done is written
 
     @classmethod
     def open(
@@ -279,6 +280,7 @@ class Journal:
         if entry.operation == "copy":
             version = entry.etag or ""
         row: Row = (DONE, (*key, result.size, result.etag, version))
+        self._looks |= not version
         rows = [row] if version or entry.operation != "upload" else []
         under_way = self._under_way.pop(key, None) if self._under_way else None
         if under_way is not None and under_way.is_kept:
@@ -376,7 +378,7 @@ class Journal:
         opened = self._ready()
         if opened.store is None:
             opened.store = make_file(self._asked, opened, self._started_at)
-        opened.store.write([seen(row) for row in rows], durable)
+        opened.store.write([seen(row) for row in rows] if self._looks else rows, durable)
 
     def _look_up(self, entries: Sequence[ManifestEntry]) -> list[tuple[int, str] | None]:
         """In a thread."""
