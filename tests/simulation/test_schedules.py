@@ -38,6 +38,8 @@ _FOUND = {
     145: "a small object of unequal parts was called damaged",
     10025: "a small object with another kind of checksum was not healed",
     10468: "a death while the twins of an upload were sought left one of them",
+    50196: "so did one while they were sought after an answer that was lost",
+    50689: "so did one of a tree, after a 500 that had begun an upload",
     641: "a disk that did not give back a kept range ended the run",
 }
 
