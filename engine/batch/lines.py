@@ -5,6 +5,7 @@ What must not live here: what an entry means (``manifest.py``).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import final
@@ -29,6 +30,10 @@ class _Line(msgspec.Struct, omit_defaults=True):
     etag: str | None = None
     source: str | None = None
     below: str = ""
+    problem: str = ""
+    # Instead of path and below, where these are no Unicode, which JSON has to be.
+    path_bytes: bytes = b""  # base64, as msgspec writes bytes
+    below_bytes: bytes = b""
 
 
 def write(entries: Iterable[ManifestEntry], path: Path) -> int:
@@ -89,26 +94,29 @@ class Lines:
 
 def _entry_of(line: _Line) -> ManifestEntry:
     source = S3Url.parse(line.source) if line.source is not None else None
-    if (line.op == "copy") != (source is not None) or (line.op == "copy") == bool(line.path):
+    path = os.fsdecode(line.path_bytes) or line.path
+    if (line.op == "copy") != (source is not None) or (line.op == "copy") == bool(path):
         raise UsageError(f"{line.op} needs a {'source' if line.op == 'copy' else 'path'}, no other")
     return ManifestEntry(
         line.op,
-        Path(line.path),
+        Path(path),
         S3Url.parse(line.url),
         line.size,
         line.etag,
+        problem=line.problem,
         source=source,
-        below=_below(line),
+        below=_below(line, Path(path)),
     )
 
 
-def _below(line: _Line) -> Path | None:
-    if not line.below:
+def _below(line: _Line, path: Path) -> Path | None:
+    below = os.fsdecode(line.below_bytes) or line.below
+    if not below:
         return None
-    folder, path = Path(line.below), Path(line.path)
-    inside = path.is_relative_to(folder) and path != folder
+    folder = Path(below)
+    inside = path.is_relative_to(folder) and (path != folder or bool(line.problem))
     if line.op != "download" or not inside or ".." in path.relative_to(folder).parts:
-        raise UsageError(f"{line.path} is not below {line.below}")
+        raise UsageError(f"{path} is not below {folder}")
     return folder
 
 
@@ -116,4 +124,11 @@ def _encode(entry: ManifestEntry) -> bytes:
     path, source = (str(entry.path), None) if entry.source is None else ("", str(entry.source))
     below = "" if entry.below is None else str(entry.below)
     line = _Line(entry.operation, str(entry.url), path, entry.size, entry.etag, source, below)
-    return msgspec.json.encode(line) + b"\n"
+    if entry.problem:
+        line.problem = entry.problem.encode(errors="backslashreplace").decode()
+    try:
+        return msgspec.json.encode(line) + b"\n"
+    except UnicodeEncodeError:  # a name of bytes that are no UTF-8
+        line.path, line.path_bytes = "", os.fsencode(path)
+        line.below, line.below_bytes = "", os.fsencode(below)
+        return msgspec.json.encode(line) + b"\n"

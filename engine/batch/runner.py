@@ -296,10 +296,10 @@ async def _outcome(item: Item, context: TransferContext, journal: Journal | None
 
 
 async def _move(item: Item, context: TransferContext, journal: Journal | None) -> TransferResult:
-    if item.entry.problem:
-        raise TransferError(f"{item.entry.name}: {item.entry.problem}")
     if isinstance(item.held, EngineError):
         raise item.held
+    if item.entry.problem:
+        raise TransferError(f"{item.entry.name}: {item.entry.problem}")
     if journal is None:
         return (await _moved(item, context))[0]
     if _goes_in_parts(item, context) or journal.has_left(item.entry):

@@ -202,5 +202,6 @@ def _item_of(tree: Tree, info: ObjectInfo, names: Names) -> Item:
             path = names.path(relative)
     except EngineError as error:
         problem = error
-    entry = ManifestEntry("download", path, info.url, info.size, info.etag, below=tree.folder)
+    why = problem.headline if problem is not None else ""
+    entry = ManifestEntry("download", path, info.url, info.size, info.etag, why, below=tree.folder)
     return Item(entry, info, problem, folder=folder)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import Manifest
+from engine import Engine, Manifest
 from engine.batch import ManifestEntry, Report, names
 from engine.batch.manifest import Tree
 from engine.events import FileSkipped
@@ -36,10 +36,12 @@ async def test_hostile_keys_are_refused_one_by_one(scene: Scene, tmp_path: Path)
     bad = ["../up", "a/../b", "a/./b", "/abs", "a//b", TOO_LONG, f"d/{TOO_LONG}/e", "..", "."]
     put(scene, *good, *bad)
     async with scene.engine() as s3:
-        report = await s3.run(Manifest.download(scene.url("t/"), tmp_path / "down"))
-    assert refused(scene, report) == dict.fromkeys(bad, "T132")
-    assert read_tree(tmp_path / "down") == {key: key.encode() for key in good}
-    assert os.listdir(tmp_path) == ["down"]
+        down = tmp_path / os.fsdecode(b"down\xff")
+        report = await s3.run(Manifest.download(scene.url("t/"), down))
+        assert refused(scene, report) == dict.fromkeys(bad, "T132")
+        assert os.listdir(tmp_path) == [down.name]
+        await check_again(s3, report, tmp_path)
+    assert read_tree(down) == {key: key.encode() for key in good}
 
 
 async def test_a_file_and_a_folder_of_one_name(scene: Scene, tmp_path: Path) -> None:
@@ -129,6 +131,16 @@ async def test_two_sources_for_one_place(scene: Scene, tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path / "both")) == ["x", "y"]
 
 
+async def check_again(s3: Engine, report: Report, folder: Path) -> None:
+    """What failed is written, whatever its name, and fails again, each for its reason."""
+    failures = report.failures()
+    assert failures.write(folder / "1") == await failures.save(folder / "2") == len(report.failed)
+    assert (folder / "1").read_bytes() == (folder / "2").read_bytes()
+    again = await s3.run(Manifest.read(folder / "1"))
+    assert again.objects == 0
+    assert [one.entry for one in again.failed] == [one.entry for one in report.failed]
+
+
 async def test_what_is_no_file_of_the_tree_is_not_sent(scene: Scene, tmp_path: Path) -> None:
     tree, outside = tmp_path / "tree", tmp_path / "outside"
     (tree / "sub").mkdir(parents=True)
@@ -159,6 +171,7 @@ async def test_what_is_no_file_of_the_tree_is_not_sent(scene: Scene, tmp_path: P
         assert len(report.failed) == 10 and "leads out" in words[b"out"]
         assert "to a folder" in words[b"loop"] and "No such file" in words[b"nowhere"]
         assert "not valid Unicode" in words[b"n\xff"] and "pipe" in words[b"fifo"]
+        await check_again(s3, report, tmp_path)
         sent = ["u/file", "u/inside", "u/sub/up"]
         assert scene.aws.gate.list_keys(scene.bucket, "u/") == sent
         told = {Path(e.path).name for e in scene.events if isinstance(e, FileSkipped)}
