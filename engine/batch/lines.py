@@ -115,7 +115,7 @@ def _below(line: _Line, path: Path) -> Path | None:
         return None
     folder = Path(below)
     inside = path.is_relative_to(folder) and (path != folder or bool(line.problem))
-    if line.op != "download" or not inside or ".." in path.relative_to(folder).parts:
+    if line.op == "copy" or not inside or ".." in path.relative_to(folder).parts:
         raise UsageError(f"{path} is not below {folder}")
     return folder
 

@@ -23,8 +23,9 @@ class ManifestEntry(Struct, frozen=True):
     """One object to move. ``size`` and ``etag`` are what was seen when it was listed.
 
     ``problem`` names why the entry cannot be moved; it is reported and nothing is sent. A copy
-    has a ``source`` at S3 and no path. ``below`` is the folder that a download's path must stay
-    in, over no symbolic link; without it the path may lead anywhere.
+    has a ``source`` at S3 and no path. ``below`` is the folder that the path must stay in: a
+    download's over no symbolic link, an upload's by none that leads out of it; without it the path
+    may lead anywhere.
     """
 
     operation: Operation

@@ -181,13 +181,21 @@ class _Tally:
 
 def _contexts(context: TransferContext, trees: Trees) -> Callable[[ManifestEntry], TransferContext]:
     """What an entry is moved with: one context for all files that must stay in one folder."""
-    made: dict[Path | None, TransferContext] = {None: context}
+    written: dict[Path, TransferContext] = {}
+    read: dict[Path, TransferContext] = {}
 
     def within(entry: ManifestEntry) -> TransferContext:
-        found = made.get(entry.below)
+        below = entry.below
+        if below is None:
+            return context
+        made = read if entry.operation == "upload" else written
+        found = made.get(below)
         if found is None:
-            assert entry.below is not None
-            found = made[entry.below] = replace(context, tree=trees.of(entry.below))
+            if made is read:
+                found = replace(context, source_tree=trees.source(below))
+            else:
+                found = replace(context, tree=trees.of(below))
+            made[below] = found
         return found
 
     return within
@@ -347,12 +355,12 @@ async def _moved(item: Item, context: TransferContext) -> tuple[TransferResult, 
 
 
 async def _of_memory(item: Item, context: TransferContext) -> tuple[TransferResult, str]:
-    held = read_small(item.entry.path, chosen(context.config.checksum))
+    held = read_small(item.entry.path, chosen(context.config.checksum), context.source_tree)
     if held is None:
         return await _of_file(item, context)
     return await upload(held, item.entry.url, context), held.version
 
 
 async def _of_file(item: Item, context: TransferContext) -> tuple[TransferResult, str]:
-    async with open_file(item.entry.path, context.door) as source:
+    async with open_file(item.entry.path, context.door, context.source_tree) as source:
         return await upload(source, item.entry.url, context), source.version

@@ -87,10 +87,10 @@ async def _found(
         if tree.operation == "upload":
             # In memory no call waits; a thread would take the interpreter's lock from the loop.
             at_once = await context.door.run(disk.folder_in_memory, tree.folder)
-            walk = FolderWalk(tree)
+            walk = FolderWalk(tree, trees.source(tree.folder))
             entries = walk.entries()
             if not at_once:
-                async for items in _read_ahead(entries, context):
+                async for items in _read_ahead(entries, context, trees):
                     walk.tell(context.emit)
                     yield items
             while at_once and (found := list(islice(entries, _FOUND_AT_ONCE))):
@@ -106,7 +106,7 @@ async def _found(
                 if page:
                     await context.door.run(names.look, trees.of(tree.folder), context.temporaries)
                 yield await context.door.run(_items_of_page, tree, page, names)
-    async for items in _read_ahead(iter(manifest.entries), context):
+    async for items in _read_ahead(iter(manifest.entries), context, trees):
         yield items
 
 
@@ -117,14 +117,16 @@ def _in_memory(entry: ManifestEntry) -> Item:
 
 
 async def _read_ahead(
-    entries: Iterator[ManifestEntry], context: TransferContext
+    entries: Iterator[ManifestEntry], context: TransferContext, trees: Trees
 ) -> AsyncIterator[list[Item]]:
     algorithm = chosen(context.config.checksum)
-    while items := await context.door.run(_take, entries, algorithm):
+    while items := await context.door.run(_take, entries, algorithm, trees):
         yield items
 
 
-def _take(entries: Iterator[ManifestEntry], algorithm: ChecksumAlgorithm | None) -> list[Item]:
+def _take(
+    entries: Iterator[ManifestEntry], algorithm: ChecksumAlgorithm | None, trees: Trees
+) -> list[Item]:
     """In a thread: the next entries, with the bytes of small files. A trip costs as much as the
     system calls of one of them."""
     items: list[Item] = []
@@ -136,7 +138,8 @@ def _take(entries: Iterator[ManifestEntry], algorithm: ChecksumAlgorithm | None)
             item.held = BytesSource(b"", entry.name) if entry.operation == "upload" else None
         elif entry.operation == "upload" and not entry.problem:
             try:
-                item.held = read_small(entry.path, algorithm)
+                tree = None if entry.below is None else trees.source(entry.below)
+                item.held = read_small(entry.path, algorithm, tree)
             except EngineError as error:
                 item.held = error
             files += 1

@@ -17,6 +17,7 @@ from engine.threads import ThreadDoor
 from engine.transfer.folders import OpenTree
 from engine.transfer.limiter import Limiter
 from engine.transfer.own_uploads import OwnUploads
+from engine.transfer.source_tree import SourceTree
 from engine.transfer.temporaries import WITHOUT_RUN, Temporaries
 from engine.transfer.writer import FileWriter
 from engine.types import S3Url
@@ -45,7 +46,8 @@ class TransferContext(Struct, frozen=True):
     """Shared by all transfers of one engine and one lease, but for
 
     ``journal``: what is kept of the one object that is moved, where anything is;
-    ``tree``: the folder that the files which are written must stay in, where there is one.
+    ``tree``: the folder that the files which are written must stay in, where there is one;
+    ``source_tree``: that of those which are read.
     """
 
     data: DataPlane
@@ -63,6 +65,7 @@ class TransferContext(Struct, frozen=True):
     journal: ObjectJournal | None = None
     temporaries: Temporaries = WITHOUT_RUN
     tree: OpenTree | None = None
+    source_tree: SourceTree | None = None
     own_uploads: OwnUploads = field(default_factory=OwnUploads)
 
     async def ask(

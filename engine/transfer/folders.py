@@ -25,6 +25,7 @@ from typing import Self, final
 
 from engine import disk
 from engine.errors import TransferError, UnsafeKey
+from engine.transfer.source_tree import SourceTree
 
 # Of one tree; a process may often have 1,024 descriptors, and most are for connections.
 MAX_FOLDERS = 64
@@ -333,12 +334,20 @@ class Trees:
 
     def __init__(self) -> None:
         self._trees: dict[Path, OpenTree] = {}
+        self._sources: dict[Path, SourceTree] = {}
 
     def of(self, root: Path) -> OpenTree:
         """The tree at ``root``; opened when it is first written to."""
         tree = self._trees.get(root)
         if tree is None:
             tree = self._trees[root] = OpenTree(root)
+        return tree
+
+    def source(self, root: Path) -> SourceTree:
+        """The tree at ``root``, to be read."""
+        tree = self._sources.get(root)
+        if tree is None:
+            tree = self._sources[root] = SourceTree(root)
         return tree
 
     def __enter__(self) -> Self:
@@ -352,6 +361,8 @@ class Trees:
     ) -> None:
         for tree in self._trees.values():
             tree.close()
+        for source in self._sources.values():
+            source.close()
 
     def __repr__(self) -> str:
         return f"<Trees {len(self._trees)}>"

@@ -16,6 +16,7 @@ from engine.errors import SourceChanged, TransferError, UsageError
 from engine.protocols import ByteSource, ChecksumAlgorithm
 from engine.records import file_version
 from engine.threads import ThreadDoor
+from engine.transfer.source_tree import READ, SourceTree
 from engine.types import KiB
 
 
@@ -36,14 +37,18 @@ class Fingerprint(Struct, frozen=True):
 class FileSource(ByteSource):
     """A regular file, read by position; any number of parts may read it at once.
 
+    Args:
+        tree: What the file must be in; else its path may have links on its way.
+
     Raises:
+        TransferError: A symbolic link leads out of the tree.
         UsageError: It does not exist, may not be read, or is not a regular file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tree: SourceTree | None = None) -> None:
         self.name = str(path)
         self._path = path
-        self._descriptor = self.descriptor = open_to_read(path)
+        self._descriptor = self.descriptor = open_to_read(path, tree)
         status = disk.fstat(self._descriptor)
         if not stat.S_ISREG(status.st_mode):
             self.close()
@@ -92,35 +97,39 @@ SMALL_FILE = 128 * KiB
 
 
 @asynccontextmanager
-async def open_file(path: Path, door: ThreadDoor) -> AsyncIterator[ByteSource]:
+async def open_file(
+    path: Path, door: ThreadDoor, tree: SourceTree | None = None
+) -> AsyncIterator[ByteSource]:
     """The bytes of a file; a small one is in memory already.
 
     Raises:
-        UsageError: As ``FileSource``.
+        UsageError, TransferError: As ``FileSource``.
         SourceChanged: A small file changed while it was read.
     """
-    source = await door.run(_open, path, discard=_close)
+    source = await door.run(_open, path, tree, discard=_close)
     try:
         yield source
     finally:
         _close(source)
 
 
-def _open(path: Path) -> FileSource | BytesSource:
-    return read_small(path) or FileSource(path)
+def _open(path: Path, tree: SourceTree | None) -> FileSource | BytesSource:
+    return read_small(path, tree=tree) or FileSource(path, tree)
 
 
-def read_small(path: Path, algorithm: ChecksumAlgorithm | None = None) -> BytesSource | None:
+def read_small(
+    path: Path, algorithm: ChecksumAlgorithm | None = None, tree: SourceTree | None = None
+) -> BytesSource | None:
     """In a thread: the bytes of a small file, and their sum; None for one that is not.
 
     What its name leads to afterwards is not looked at: the bytes are those of one file, which did
     not change while it was read.
 
     Raises:
-        UsageError: As ``FileSource``.
+        UsageError, TransferError: As ``FileSource``.
         SourceChanged: It changed while it was read.
     """
-    descriptor = open_to_read(path)
+    descriptor = open_to_read(path, tree)
     try:
         before = disk.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
@@ -144,11 +153,10 @@ def read_small(path: Path, algorithm: ChecksumAlgorithm | None = None) -> BytesS
     return source
 
 
-def open_to_read(path: Path) -> int:
-    """A descriptor. Raises UsageError."""
+def open_to_read(path: Path, tree: SourceTree | None = None) -> int:
+    """A descriptor. Raises as ``FileSource``."""
     try:
-        # O_NONBLOCK: opening a fifo must not hang before it is refused.
-        return disk.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return disk.open(path, READ) if tree is None else tree.open(path)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"cannot read {path}: {reason}") from None
