@@ -60,8 +60,9 @@ class FolderWalk:
                     continue
                 if not found and above:
                     yield from self._empty(folder, above)
+                start = os.path.join(folder, "")
                 for item in found:
-                    path = os.path.join(folder, item.name)
+                    path = start + item.name
                     try:
                         if item.is_dir(follow_symlinks=False):
                             waiting.append(f"{above}{item.name}/")

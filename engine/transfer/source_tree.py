@@ -56,6 +56,7 @@ class SourceTree:
         self.root = root
         text = os.fspath(root)
         self._prefix = "" if text == "." else text if text.endswith(os.sep) else text + os.sep
+        self._length = len(self._prefix)
         self._lock = threading.Lock()
         self._held: dict[str, _Held] = {}
 
@@ -70,7 +71,7 @@ class SourceTree:
         assert text.startswith(self._prefix), "a file outside of its tree"
         if _BY_DESCRIPTOR:
             try:
-                return self._open(text[len(self._prefix) :])
+                return self._open(text[self._length :])
             except OSError as error:
                 if error.errno not in _LINK:
                     raise
