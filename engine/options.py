@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -76,6 +75,8 @@ class Encryption:
         if self.key_id is not None:
             found[f"{_SSE}-aws-kms-key-id"] = self.key_id
         if self.context:
+            import json  # few have a context, and a start pays for it
+
             text = json.dumps(dict(self.context), separators=(",", ":"), sort_keys=True)
             found[f"{_SSE}-context"] = base64.b64encode(text.encode()).decode()
         if self.bucket_key is not None:

@@ -5,7 +5,6 @@ What must not live here: what a journal keeps (``batch.journal``).
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -49,6 +48,8 @@ async def journal_of(
 def work_of(manifest: Manifest, context: TransferContext, engine: OpenEngine) -> str:
     """What is moved where and how it is stored, whoever does it and how fast. Of the entries of a
     manifest nothing: they may be a stream, and each is asked for by itself."""
+    import json  # many runs of a library have no journal, and a start pays for it
+
     trees = [
         (
             tree.operation,

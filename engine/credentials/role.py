@@ -5,7 +5,6 @@ Rules: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -169,6 +168,8 @@ class RoleSpec:
                 )
         if self.policy is None:
             return
+        import json  # few roles have a policy, and a start pays for it
+
         if not re.fullmatch(_POLICY, self.policy) or len(self.policy) > _MAX_POLICY_CHARS:
             raise UsageError(
                 f"the session policy has {len(self.policy)} characters or one that STS refuses",

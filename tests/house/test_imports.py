@@ -126,9 +126,12 @@ _NOT_FOR_A_LISTING = (
     "engine.credentials.providers.imds",
     "engine.credentials.providers.process",
     "engine.credentials.providers.sso",
+    "engine.credentials.server",
     "engine.planes.aws",
     "engine.redshift",
     "engine.staging",
+    "json",
+    "statistics",
 )
 # Every command's help in one interpreter: what one of them loads is seen at that one.
 _HELP = """
