@@ -99,7 +99,7 @@ loaded = {name.partition(".")[0] for name in sys.modules}
 _IMPORT = "import engine\nengine.UsageError, engine.S3Url\n"
 # An engine with keys from the environment, opened and closed; a listing needs no more.
 _OPENED = """
-import json, os, sys
+import os, sys
 import anyio
 import engine
 
@@ -111,7 +111,9 @@ async def run():
         s3.list_pages("s3://bucket/")
 
 anyio.run(run)
-print(json.dumps(sorted(set(json.loads(sys.argv[1])) & set(sys.modules))))
+loaded = set(sys.modules)
+import json
+print(json.dumps(sorted(set(json.loads(sys.argv[1])) & loaded)))
 """
 # What other jobs load: manifests, profiles and the sources they name, an SDK, a load.
 _NOT_FOR_A_LISTING = (
