@@ -408,6 +408,10 @@ class ObjectJournal(Protocol):
         """As ``part_done``: what is on disk is looked at again before it is taken."""
 
     @abstractmethod
+    async def of_others(self, uploads: Sequence[OpenUpload]) -> frozenset[UploadId]:
+        """Which of these another run has, or waits to hear of, as far as its journal says."""
+
+    @abstractmethod
     async def ended(self) -> None:
         """Nothing of the object is open any more: it is whole, or aborted, or removed. Kept with
         the next that is written, so that it goes together with what became of the object."""

@@ -4,7 +4,8 @@ Rules of this file
 - Aborted is what is certainly ours: to the same key, begun by the same session of a role; or, where
   the store names no session, just after a journal says that it was asked for.
 - One that has a part is not ours: a part cannot be sent without the id.
-- One that another task of this engine has, or may be about to hear of, is left to it.
+- One that another task of this engine has, or may be about to hear of, is left to it; so is what
+  the journal of another run names, or may be about to name.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListMultipartUploads.html
 """
@@ -88,13 +89,16 @@ async def _abort(
     choose: Callable[[list[OpenUpload]], list[OpenUpload]],
     context: TransferContext,
 ) -> int:
+    journal = context.journal
     control, options, run = context.control, context.options, context.retrier.run
     aborted = 0
     try:
         async with aclosing(list_uploads(url, context)) as listed:
             found = [upload async for upload in listed]
-        for upload in choose(found):
-            if context.own_uploads.has(upload.upload_id):
+        chosen = choose(found)
+        theirs = await journal.of_others(chosen) if journal is not None else frozenset[UploadId]()
+        for upload in chosen:
+            if context.own_uploads.has(upload.upload_id) or upload.upload_id in theirs:
                 continue
             named = url, upload.upload_id
             parts, _ = await run(

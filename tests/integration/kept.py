@@ -15,7 +15,7 @@ from engine.protocols import ObjectJournal
 from engine.records import DownloadRecord, KeptRange, UploadIntent, UploadRecord
 from engine.transfer import TransferContext
 from engine.transfer.temporaries import Temporaries
-from engine.types import MiB, PartReceipt, S3Url
+from engine.types import MiB, OpenUpload, PartReceipt, S3Url, UploadId
 from tests.integration.conftest import Scene
 
 PART = 5 * MiB
@@ -38,6 +38,7 @@ class Rows:
     download: DownloadRecord | None = None
     ranges: list[KeptRange] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    theirs: frozenset[UploadId] = frozenset()
 
     @property
     def open(self) -> bool:
@@ -89,6 +90,9 @@ class MemoryJournal(ObjectJournal):
 
     async def range_done(self, kept: KeptRange) -> None:
         self._write("range").ranges.append(kept)
+
+    async def of_others(self, uploads: Sequence[OpenUpload]) -> frozenset[UploadId]:
+        return self._rows.theirs & {one.upload_id for one in uploads}
 
     async def ended(self) -> None:
         rows = self._write("ended")

@@ -287,6 +287,20 @@ async def test_by_time_where_no_session_tells(job: Job, seconds: int) -> None:
     assert left == ({busy} if seconds == 0 else {busy, empty})
 
 
+async def test_what_another_run_has_stays(job: Job) -> None:
+    """Both began one in the same second, at a store that tells no session."""
+    user = job.scene.aws.gate.add_user("111122223333", "plain", allow=[("s3:*", "*")])
+    async with job.scene.engine(role=None, credentials=user.credentials, config=CONFIG) as s3:
+        control = s3._ready().context.control
+        ours = await control.create_multipart_upload(job.url, _crc())
+        theirs = await control.create_multipart_upload(job.url, _crc())
+    job.rows.intents.append(UploadIntent(at=datetime.now(UTC), session="dead"))
+    job.rows.theirs = frozenset({theirs})
+    await job.run()
+    left = {found.upload_id for found in job.scene.aws.gate.open_uploads(job.url.bucket)}
+    assert left == {theirs} and ours != theirs
+
+
 async def test_a_role_that_may_not_look_starts_over(job: Job) -> None:
     await job.stop_after(2)
     job.scene.role = job.scene.role_with(

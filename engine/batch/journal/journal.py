@@ -55,7 +55,7 @@ from engine.protocols import Clock
 from engine.redact import redact
 from engine.shield import to_the_end
 from engine.threads import ThreadDoor
-from engine.types import TransferResult
+from engine.types import OpenUpload, TransferResult, UploadId
 
 # How late what is done may be written: objects, and seconds.
 LATE_OBJECTS, LATE = 500, 0.25
@@ -261,6 +261,15 @@ class Journal:
             kept = KeptObject(self, key, self._ready().found.pop(key, None))
             self._under_way[key] = kept
         return kept
+
+    async def of_others(self, uploads: Sequence[OpenUpload]) -> frozenset[UploadId]:
+        """See ``Desk``; few runs ever ask."""
+        from engine.batch.journal.clean import others_of
+
+        if self.path is None or not uploads:
+            return frozenset()
+        others = await self._door.run(others_of, self.path)
+        return frozenset(one.upload_id for one in uploads if others.may_be_theirs(one))
 
     def has_left(self, entry: ManifestEntry) -> bool:
         """Whether earlier processes left something of an object half-way."""

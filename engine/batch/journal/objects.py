@@ -16,7 +16,7 @@ from engine.batch.journal.store import Row, Store, damaged
 from engine.errors import JournalError
 from engine.protocols import Clock, ObjectJournal
 from engine.records import DownloadRecord, KeptRange, UploadIntent, UploadRecord
-from engine.types import PartReceipt
+from engine.types import OpenUpload, PartReceipt, UploadId
 
 T = TypeVar("T")
 
@@ -58,6 +58,10 @@ class Desk(Protocol):
 
     async def on_disk(self, rows: Sequence[Row]) -> None:
         """Write them to the disk. Raises JournalError if that cannot be."""
+        ...
+
+    async def of_others(self, uploads: Sequence[OpenUpload]) -> frozenset[UploadId]:
+        """Which of them are of the journals beside this one."""
         ...
 
 
@@ -112,6 +116,9 @@ class KeptObject(ObjectJournal):
 
     async def range_done(self, kept: KeptRange) -> None:
         await self._desk.now([(_RANGE, (self._known(), kept.start, _json(kept)))])
+
+    async def of_others(self, uploads: Sequence[OpenUpload]) -> frozenset[UploadId]:
+        return await self._desk.of_others(uploads)
 
     async def ended(self) -> None:
         if self._number is not None:

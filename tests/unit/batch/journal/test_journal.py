@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio
@@ -15,7 +16,7 @@ from engine.clock import LoopClock
 from engine.errors import JournalError
 from engine.records import KeptRange
 from engine.testing.clock import run_virtual
-from engine.types import S3Url
+from engine.types import OpenUpload, S3Url, UploadId
 from tests.unit.batch.journal.kit import (
     SIZE,
     download_record,
@@ -53,6 +54,26 @@ async def test_an_object_that_turns_out_to_be_small_leaves_no_file(tmp_path: Pat
         await kept.done(each, result(each))
         kept.finish()
     assert files(tmp_path) == []
+
+
+async def test_what_the_journals_of_other_runs_have_is_known(tmp_path: Path) -> None:
+    """With an id, or just asked for at a store that tells no session."""
+    one, two = entry(tmp_path, 1), entry(tmp_path, 2)
+    async with journal(tmp_path, "one") as first, journal(tmp_path, "two") as second:
+        mine = await second.object(one)
+        await mine.upload_creating()
+        named = await first.object(one)
+        await named.upload_creating()
+        await named.upload_begun(upload_record("named"))
+        await (await first.object(two)).upload_creating()
+        uploads = [
+            OpenUpload(one.url, UploadId("named")),
+            OpenUpload(one.url, UploadId("mine"), datetime.now(UTC)),
+            OpenUpload(two.url, UploadId("asked"), datetime.now(UTC)),
+            OpenUpload(two.url, UploadId("old"), datetime.now(UTC) - timedelta(hours=1)),
+        ]
+        assert await mine.of_others(uploads) == {"named", "asked"}
+        assert await mine.of_others([]) == frozenset()
 
 
 async def test_a_thousand_objects_are_worth_a_file(tmp_path: Path) -> None:
