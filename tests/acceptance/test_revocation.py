@@ -61,6 +61,7 @@ async def test_a_permission_that_lacks_is_no_revocation(scene: Scene) -> None:
                 with pytest.raises(AccessDenied):
                     await s3.upload(b"bytes", scene.url(f"no/{number}"))
                 failed += 1
+            tasks.cancel_scope.cancel()
         counts = role_counts(s3)
     print(f"\n{failed} denied beside {WORKERS - 1} workers: {counts}")
     assert counts.renewed_for_denial == 0

@@ -46,18 +46,26 @@ def _tracked() -> tuple[Path, ...]:
 
 
 @cache
-def _sources(*folders: str) -> dict[Path, str]:
-    """Path below the root -> text of every Python file of the folders."""
+def _source(folder: str) -> dict[Path, str]:
     return {
         path.relative_to(ROOT): path.read_text(encoding="utf-8")
-        for folder in folders
         for path in sorted((ROOT / folder).rglob("*.py"))
     }
 
 
+def _sources(*folders: str) -> dict[Path, str]:
+    """Path below the root -> text of every Python file of the folders."""
+    return {path: text for folder in folders for path, text in _source(folder).items()}
+
+
 @cache
+def _parsed(folder: str) -> dict[Path, ast.Module]:
+    """Parsing takes seconds: each file once."""
+    return {path: ast.parse(text) for path, text in _source(folder).items()}
+
+
 def _trees(*folders: str) -> dict[Path, ast.Module]:
-    return {path: ast.parse(text) for path, text in _sources(*folders).items()}
+    return {path: tree for folder in folders for path, tree in _parsed(folder).items()}
 
 
 def _all_trees() -> dict[Path, ast.Module]:
