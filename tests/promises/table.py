@@ -257,6 +257,7 @@ PROMISES = {
             "what_is_no_file_of_the_tree_is_not_sent",
         )
         + _in("integration/test_never_outside", "no_race_with_a_link_leads_outside")
+        + _in("integration/test_never_read_outside", "no_link_that_is_swapped_in_is_followed")
         + _in("unit/transfer/test_folders", "a_link_in_the_way_is_refused"),
         "Folders that another process mounts elsewhere meanwhile",
     ),
