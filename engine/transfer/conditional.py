@@ -129,7 +129,7 @@ def _named(error: S3Error, url: S3Url, options: ObjectOptions) -> TransferError:
     if options.if_none_match:
         return ObjectExists(
             f"{url} exists and was not to be replaced",
-            fix="Delete it first, or write without if_none_match (--no-overwrite)",
+            fix="Delete it first, or write without if_none_match (--no-overwrite, --if-none-match)",
             code=error.s3_code,
             status=error.status,
         )

@@ -166,7 +166,7 @@ def take_name(folder: Folder, temporary: str, target: Path, *, new: bool) -> Non
 def _there_already(target: Path) -> ObjectExists:
     return ObjectExists(
         f"{target} exists and was not to be replaced",
-        fix="Remove it first, or fetch without if_none_match (--no-overwrite)",
+        fix="Remove it first, or fetch without if_none_match (--no-overwrite, --if-none-match)",
     )
 
 

@@ -80,7 +80,12 @@ def command(
 ) -> None:
     """Copy files to S3, objects from S3, or from S3 to S3.
 
-    A trailing slash means the whole tree; - is stdin or stdout, for one object.
+    A trailing slash means the whole tree; - is stdin or stdout, for one object. A copy that is
+    stopped goes on when it is typed again, or by s3engine resume.
+
+    SIZE is bytes, or has a unit: 8MiB, 10MB. DURATION is seconds, or 15m, 12h. Every option can
+    stand in the environment: S3ENGINE_PART_SIZE. It ends with 0 when all is done, 1 where some
+    objects failed, 2 for usage, 3 without credentials, 4 when it was stopped on the way.
     """
     one = options_of_one(flags)
     is_copy = all(end.startswith("s3://") for end in (*sources, target))
