@@ -234,7 +234,7 @@ def measure(bench: Bench, cell: Cell, rounds: int) -> Rounds:
 
 
 HEAD = (
-    f"{'':38} {'small':>7} {'huge':>7} {'both':>7} {'both / sum':>18} "
+    f"{'':42} {'small':>7} {'huge':>7} {'both':>7} {'both / sum':>18} "
     f"{'small p99, ms':>14} {'times':>18} {'least share: small':>19} {'huge':>6}"
 )
 
@@ -251,7 +251,7 @@ def row(found: Rounds) -> str:
         for kind in ("small", "huge")
     ]
     line = (
-        f"{found.cell!s:38} {seconds[0]:7.2f} {seconds[1]:7.2f} {seconds[2]:7.2f} "
+        f"{found.cell!s:42} {seconds[0]:7.2f} {seconds[1]:7.2f} {seconds[2]:7.2f} "
         f"{_spread(found.time):>18} {p99[0]:6.0f} {p99[1]:7.0f} {_spread(found.p99):>18} "
         f"{shares[0]:>19} {shares[1]:>6}"
     )

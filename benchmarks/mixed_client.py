@@ -44,18 +44,25 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Requests under way, and those that wait for a slot."""
+    """Requests under way, those that wait for a slot, and all slots that there are."""
 
     small: int
     small_waiting: int
     huge: int
     huge_waiting: int
+    slots: int
 
     @classmethod
     def at(cls, found: EngineStatistics) -> Look:
-        return cls(
-            found.small.in_flight, found.small.waiting, found.big.in_flight, found.big.waiting
-        )
+        small, huge = found.small, found.big
+        slots = small.capacity + huge.capacity
+        return cls(small.in_flight, small.waiting, huge.in_flight, huge.waiting, slots)
+
+    def share(self, *, huge: bool) -> float:
+        """One kind's part of the slots. Those that the other kind has beyond all that there are
+        were given to it when nobody else wanted them, and are on their way back."""
+        taken = min(self.small + self.huge, self.slots)
+        return (self.huge if huge else self.small) / max(1, taken)
 
     @property
     def both(self) -> bool:
@@ -65,7 +72,7 @@ class Look:
 
 def share(looks: Sequence[Look], *, huge: bool) -> Share:
     found = sorted(
-        (look.huge if huge else look.small) / max(1, look.small + look.huge)
+        look.share(huge=huge)
         for look in looks
         if look.both and (look.huge_waiting if huge else look.small_waiting)
     )
@@ -76,7 +83,7 @@ def share(looks: Sequence[Look], *, huge: bool) -> Share:
 
 def mean_huge(looks: Sequence[Look]) -> float | None:
     """The huge ones' part of the slots over all the time in which both kinds were under way."""
-    found = [look.huge / max(1, look.small + look.huge) for look in looks if look.both]
+    found = [look.share(huge=True) for look in looks if look.both]
     return sum(found) / len(found) if found else None
 
 
