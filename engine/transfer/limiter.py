@@ -39,6 +39,8 @@ SLOW_WINDOW_SECONDS = 1.0
 # are worth it.
 MAX_PARTS, MAX_PART_BYTES = 64, 512 * MiB
 IDLE_SECONDS = 10.0
+# Of a window's time, from where on the loop is the limit, and below which it is not any more.
+PRESSED, RELIEVED = 0.9, 0.7
 # A request is work too, or a thousand empty objects would count as none.
 REQUEST_WORK = 32 * KiB
 _ANY_NUMBER = 1 << 30
@@ -105,6 +107,8 @@ class _Kind:
         if self._done < 2 * self._most_in_flight and not self._looks_bad(seconds):
             return
         load = self._load.share(seconds)
+        least = RELIEVED if self.slots.pressed else PRESSED
+        self.slots.press(load is not None and load >= least)
         if seconds < IDLE_SECONDS:  # else nothing was to be done for a while
             saturated = self._saturated
             self._set(self.climber.window(self._work, seconds, saturated=saturated, load=load))

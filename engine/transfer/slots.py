@@ -91,6 +91,10 @@ class Slots:
     Args:
         memory: Bytes of its own, or a budget that is shared.
         limit: Bytes that it may take of a budget.
+
+    Attributes:
+        pressed: Whether the loop is the limit: requests beyond those that keep it busy only wait
+            for it, each the longer. Of both kinds that share; that is so until it is known.
     """
 
     def __init__(self, capacity: int, memory: int | Memory, limit: int | None = None) -> None:
@@ -103,6 +107,7 @@ class Slots:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._other: Slots | None = None
         self._total: int | None = None
+        self.pressed = True
 
     def share_with(self, other: Slots, total: int | None) -> None:
         """Neither gets less than ``LEAST_SHARE`` while both want slots.
@@ -112,6 +117,12 @@ class Slots:
         """
         self._other, other._other = other, self
         self._total = other._total = total
+
+    def press(self, pressed: bool) -> None:
+        """It was found out whether the loop is the limit."""
+        self.pressed = pressed
+        if self._other is not None:
+            self._other.pressed = pressed
 
     async def acquire(self, weight: int) -> int:
         """Wait for a slot and ``weight`` bytes; returns what ``release`` is to be given."""
@@ -201,6 +212,9 @@ class Slots:
         if self._total is not None and self._in_flight + other._in_flight >= total:
             return 0
         share = min(max(self.capacity / both, LEAST_SHARE), 1 - LEAST_SHARE)
+        if self.pressed:
+            # The shares, and for no kind more than it has alone.
+            total = min(total, int(min(self.capacity / share, other.capacity / (1 - share))))
         return max(int(total * share), 1, min(self.capacity, total - wanted))
 
     def _take(self, weight: int) -> None:

@@ -138,3 +138,31 @@ def test_one_request_at_once_is_one_of_any_kind() -> None:
         assert scene.most == 1
 
     run_virtual(main)
+
+
+def test_where_the_loop_is_the_limit_both_kinds_have_no_more_than_alone() -> None:
+    async def main() -> None:
+        small, big = Slots(60, MiB), Slots(20, MiB)
+        small.share_with(big, None)
+
+        async def wanted(slots: Slots) -> None:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(100):
+                    tasks.start_soon(slots.acquire, 0)
+                await anyio.sleep(0.1)
+                slots.serve()  # as when one is given back
+                found.append(slots.in_flight)
+                tasks.cancel_scope.cancel()
+
+        for pressed, expected in ((True, [20, 30]), (False, [32, 48])):
+            found: list[int] = []
+            small.press(pressed)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(wanted, big)
+                tasks.start_soon(wanted, small)
+            assert sorted(found) == expected
+            for slots in (small, big):
+                while slots.in_flight:
+                    slots.release(0)
+
+    run_virtual(main)
