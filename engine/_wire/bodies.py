@@ -210,19 +210,21 @@ class Bodies(Waiting):
         return self._early or outtake.error is not None or not (outtake.left or self._out.busy)
 
     def _feed(self) -> None:
-        """The transport has let go of a buffer, or the ring has read one: on with the next."""
+        """The transport has let go of a buffer, or the ring has read one: on with the next; one in
+        a turn of the loop, or a socket that takes all keeps the others waiting."""
         outtake = self._outtake
-        while outtake is not None and not (self._out.busy or self._early or self._lost):
+        if outtake is not None and not (self._out.busy or self._early or self._lost):
             if self._sending is not None:
                 outtake.give(self._sending)
                 self._sending = None
             following = outtake.take()
-            if following is None:
-                break
-            self._sending, size = following
-            head, self._prefix = self._prefix, b""
-            self._touch()
-            self._out.put(self._sending[:size], head)
+            if following is not None:
+                self._sending, size = following
+                head, self._prefix = self._prefix, b""
+                self._touch()
+                self._out.put(self._sending[:size], head)
+                if not self._out.busy:
+                    asyncio.get_running_loop().call_soon(self._feed)
         self._notify()
 
     def _is_received(self) -> bool:
