@@ -34,6 +34,8 @@ class LoopClock:
 
     def __init__(self, corrected: Callable[[float], None] | None = None) -> None:
         self._corrected = corrected
+        self._learned = 0.0
+        self._ahead: float | None = None
         self._wall_zero: datetime | None = None
         self._time: Callable[[], float] | None = None
 
@@ -59,10 +61,25 @@ class LoopClock:
         offset = (server_time - self.now()).total_seconds()
         assert self._wall_zero is not None
         self._wall_zero += timedelta(seconds=offset)
+        self._learned += offset
+        self._ahead = 0.0
         if self._corrected is not None and abs(offset) >= _WORTH_TELLING:
             corrected, self._corrected = self._corrected, None
             corrected(offset)
         return offset
+
+    def heard(self, server_time: datetime) -> None:
+        """What time it is at a server that did not mind ours: signatures go on by ours."""
+        self._ahead = (server_time - self.now()).total_seconds()
+
+    def of_servers(self) -> datetime | None:
+        """The time at the server that was heard last; None where none was."""
+        return None if self._ahead is None else self.now() + timedelta(seconds=self._ahead)
+
+    def as_servers(self, at: datetime) -> datetime:
+        """What time it was at the server when this machine's own clock said ``at``, if both went on
+        as they do now."""
+        return at + timedelta(seconds=self._learned + (self._ahead or 0.0))
 
 
 def http_date(text: str | None, *, unzoned: tzinfo | None = None) -> datetime | None:

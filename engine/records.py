@@ -26,13 +26,15 @@ class UploadIntent(Struct, frozen=True, kw_only=True):
     """An upload in parts that may have been begun, by a process that died before it knew the id.
 
     Attributes:
-        at: Just before it was asked for, by the clock as servers correct it.
+        at: Just before it was asked for, by a server's clock.
+        own_clock: By this machine's, because no server had been heard yet.
         session: Run id of that process: a role's session is named ``s3engine-<run id>``, and
             ListMultipartUploads tells it as the initiator.
     """
 
     at: datetime
     session: str
+    own_clock: bool = False
 
 
 class UploadRecord(Struct, frozen=True, kw_only=True):

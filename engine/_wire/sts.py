@@ -235,6 +235,8 @@ class StsClient:
             status, headers = response.head.status, response.head.headers
         date = http_date(headers.get("date"), unzoned=UTC)
         if status == 200:
+            if date is not None:
+                self._clock.heard(date)
             return data, date
         try:
             said = parse_error(data)

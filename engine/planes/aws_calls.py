@@ -140,6 +140,9 @@ class AwsCalls:
                 f"{words} of {url}: {error.headline}", fix=error.fix, **error.facts
             ) from error
         self._lease.report_worked(credentials, sent_at)
+        date = date_of(answer["ResponseMetadata"]["HTTPHeaders"], "date")
+        if date is not None:
+            self._clock.heard(date)
         return answer
 
     def _error(self, words: str, url: S3Url, said: AnswerError, code: str) -> TransferError:

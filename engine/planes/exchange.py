@@ -306,6 +306,9 @@ class Exchanges:
                 if status not in (200, 204) and not (status == 206 and part):
                     raise await self.refused(call, response)
                 self.worked(call, response.head.headers)
+                date = date_of(response.head.headers, "date")
+                if date is not None:
+                    self._clock.heard(date)
                 with self._within(patience or SMALL_ANSWER, call):
                     data = await response.read_small(limit + 1)
                 if len(data) > limit:

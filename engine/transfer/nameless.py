@@ -18,6 +18,7 @@ from functools import partial
 
 from engine.errors import AccessDenied, NotFound
 from engine.events import UploadLeft
+from engine.protocols import Clock
 from engine.records import UploadIntent
 from engine.transfer.context import TransferContext
 from engine.transfer.listing import list_uploads
@@ -47,7 +48,11 @@ async def abort_nameless(
     """
 
     def choose(found: list[OpenUpload]) -> list[OpenUpload]:
-        return [one for one in found if may_be_of(one, url, intent) and one.upload_id != known]
+        return [
+            one
+            for one in found
+            if may_be_of(one, url, intent, context.clock) and one.upload_id != known
+        ]
 
     try:
         await _abort(url, choose, context)
@@ -113,14 +118,16 @@ async def _abort(
     return aborted
 
 
-def may_be_of(upload: OpenUpload, url: S3Url, intent: UploadIntent) -> bool:
+def may_be_of(upload: OpenUpload, url: S3Url, intent: UploadIntent, clock: Clock) -> bool:
     """Whether ``upload`` is what came of the intent, if it has no parts: by the session of a role
-    that began it, else by its time."""
+    that began it, else by its time. To be asked when the store has been heard: an intent by this
+    machine's clock is moved as far as that is off now."""
     if upload.url != url:
         return False
     if _SESSION in upload.initiator:
         return upload.initiator.endswith(_SESSION + intent.session)
     if upload.initiated is None:
         return False
-    after = (upload.initiated - intent.at).total_seconds()
+    at = clock.as_servers(intent.at) if intent.own_clock else intent.at
+    after = (upload.initiated - at).total_seconds()
     return -_BEFORE <= after <= _AFTER

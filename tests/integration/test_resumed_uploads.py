@@ -287,6 +287,24 @@ async def test_by_time_where_no_session_tells(job: Job, seconds: int) -> None:
     assert left == ({busy} if seconds == 0 else {busy, empty})
 
 
+@pytest.mark.parametrize(("off", "own_clock"), [(300, True), (-300, True), (300, False)])
+async def test_by_the_stores_clock_where_ours_is_minutes_off(
+    job: Job, off: int, own_clock: bool
+) -> None:
+    """S3 does not mind 5 minutes. The intent is by our clock, where no server was heard before."""
+    job.scene.aws.gate.clock_offset = off
+    user = job.scene.aws.gate.add_user("111122223333", "plain", allow=[("s3:*", "*")])
+    async with job.scene.engine(role=None, credentials=user.credentials, config=CONFIG) as s3:
+        control = s3._ready().context.control
+        empty = await control.create_multipart_upload(job.url, _crc())
+        assert empty in {one.upload_id for one in job.scene.aws.gate.open_uploads(job.url.bucket)}
+    intent = UploadIntent(at=datetime.now(UTC), session="dead", own_clock=own_clock)
+    job.rows.intents.append(intent)
+    await job.run()
+    left = {found.upload_id for found in job.scene.aws.gate.open_uploads(job.url.bucket)}
+    assert left == (set() if own_clock else {empty})
+
+
 async def test_what_another_run_has_stays(job: Job) -> None:
     """Both began one in the same second, at a store that tells no session."""
     user = job.scene.aws.gate.add_user("111122223333", "plain", allow=[("s3:*", "*")])

@@ -21,11 +21,12 @@ from pathlib import Path
 
 import msgspec
 
-from engine.batch.journal.instants import from_text
+from engine.batch.journal.instants import from_text, is_own
 from engine.batch.journal.lock import RunLock
 from engine.batch.journal.runs import DONE, JOURNAL, RunInfo, journals, lock_of, read_run
 from engine.batch.journal.store import Store, damaged
 from engine.errors import EngineError, JournalError, NotFound, TransferError
+from engine.protocols import Clock
 from engine.records import UploadIntent, UploadRecord
 from engine.threads import ThreadDoor
 from engine.transfer.context import TransferContext
@@ -73,11 +74,11 @@ class Others:
     ids: frozenset[str]
     intents: tuple[tuple[S3Url, UploadIntent], ...]
 
-    def may_be_theirs(self, upload: OpenUpload) -> bool:
+    def may_be_theirs(self, upload: OpenUpload, clock: Clock) -> bool:
         """Whether another run has, or waits to hear of, this upload."""
         if upload.upload_id in self.ids:
             return True
-        return any(may_be_of(upload, url, intent) for url, intent in self.intents)
+        return any(may_be_of(upload, url, intent, clock) for url, intent in self.intents)
 
 
 async def clean_run(
@@ -146,11 +147,13 @@ async def _nameless(
     ours: list[UploadId] = []
     try:
         async with aclosing(list_uploads(url, context)) as listed:
-            found = [upload async for upload in listed if may_be_of(upload, url, intent)]
+            every = [upload async for upload in listed]
+        # Behind the listing, whose Date says what time it is there.
+        found = [upload for upload in every if may_be_of(upload, url, intent, context.clock)]
     except NotFound:
         return []  # the bucket is gone, and all in it
     for upload in found:
-        if others.may_be_theirs(upload):
+        if others.may_be_theirs(upload, context.clock):
             continue
         ask = partial(context.control.list_parts, url, upload.upload_id, options=context.options)
         parts, _ = await context.ask("list parts", url, ask)
@@ -217,7 +220,9 @@ def _read_uploads(
                     continue
         except (EngineError, msgspec.MsgspecError, TypeError, AttributeError) as error:
             raise damaged(store.path, str(error)) from None
-        intents.append((url, UploadIntent(at=from_text(at, store.path), session=str(session))))
+        asked = from_text(at, store.path)
+        intent = UploadIntent(at=asked, session=str(session), own_clock=is_own(at))
+        intents.append((url, intent))
     return uploads, intents
 
 

@@ -269,7 +269,7 @@ class Journal:
         if self.path is None or not uploads:
             return frozenset()
         others = await self._door.run(others_of, self.path)
-        return frozenset(one.upload_id for one in uploads if others.may_be_theirs(one))
+        return frozenset(one.upload_id for one in uploads if others.may_be_theirs(one, self.clock))
 
     def has_left(self, entry: ManifestEntry) -> bool:
         """Whether earlier processes left something of an object half-way."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar, final
 
 import msgspec
 
-from engine.batch.journal.instants import as_text, from_text
+from engine.batch.journal.instants import as_text, by_own_clock, from_text, is_own
 from engine.batch.journal.store import Row, Store, damaged
 from engine.errors import JournalError
 from engine.protocols import Clock, ObjectJournal
@@ -99,7 +99,8 @@ class KeptObject(ObjectJournal):
 
     async def upload_creating(self) -> None:
         self._upload = self._desk.number()
-        at = as_text(self._desk.clock.now())
+        told = self._desk.clock.of_servers()
+        at = as_text(told) if told is not None else by_own_clock(self._desk.clock.now())
         rows = self._rows((_CREATING, (self._upload, self._known(), self._desk.session, at)))
         await self._desk.on_disk(rows)
 
@@ -166,7 +167,7 @@ def _find(store: Store, number: int) -> Found:
         (number,),
     )
     intents = tuple(
-        UploadIntent(at=from_text(at, store.path), session=str(session))
+        UploadIntent(at=from_text(at, store.path), session=str(session), own_clock=is_own(at))
         for _, session, at, record in uploads
         if record is None or _value(store, record, UploadRecord).lost
     )

@@ -19,6 +19,7 @@ from engine.testing.clock import run_virtual
 from engine.types import OpenUpload, S3Url, UploadId
 from tests.unit.batch.journal.kit import (
     SIZE,
+    contents,
     download_record,
     entry,
     files,
@@ -74,6 +75,24 @@ async def test_what_the_journals_of_other_runs_have_is_known(tmp_path: Path) -> 
         ]
         assert await mine.of_others(uploads) == {"named", "asked"}
         assert await mine.of_others([]) == frozenset()
+
+
+@pytest.mark.parametrize("heard", [False, True])
+async def test_whose_clock_an_intent_is_by_is_kept(tmp_path: Path, heard: bool) -> None:
+    clock, ahead = LoopClock(), timedelta(minutes=7)
+    if heard:
+        clock.heard(datetime.now(UTC) + ahead)
+    async with journal(tmp_path, clock=clock) as kept:
+        await (await kept.object(entry(tmp_path, 1))).upload_creating()
+        assert kept.path is not None
+        (found,) = contents(kept.path)[0].values()
+    (intent,) = found.intents
+    assert intent.own_clock is not heard
+    off = intent.at - datetime.now(UTC) - (ahead if heard else timedelta())
+    assert abs(off.total_seconds()) < 5
+    later = LoopClock()
+    later.heard(datetime.now(UTC) + ahead)
+    assert abs((later.as_servers(intent.at) - intent.at - ahead).total_seconds()) < 5
 
 
 async def test_a_thousand_objects_are_worth_a_file(tmp_path: Path) -> None:
