@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from engine.errors import UsageError
 from engine.limits import AWS, StoreLimits
+from engine.pace import MIN_BANDWIDTH
 from engine.proxies import Proxies
 from engine.types import MiB
 
@@ -37,6 +38,10 @@ class TransferConfig:
             wait to be sent or written, of streams (a quarter at most) and of readers (so, too, but
             for one piece of each). Not counted: what a stream gathers for its next part, and up to
             30 MiB of empty buffers that are kept.
+        max_bandwidth: Bytes a second, of all connections and both directions together, heads and
+            what TLS adds included; None for no limit. In no time t do more than t + 0.1 seconds'
+            worth move. 65,536 at least. While it is what decides, no more requests are put under
+            way, and a part is not called slow.
         checksum: ``crc64nvme``, ``crc32c``, ``crc32``, or ``none`` for stores that refuse the
             headers.
         limits: What the store allows; ``StoreLimits.of("r2")`` and its kin where it is not AWS.
@@ -48,6 +53,7 @@ class TransferConfig:
     max_parts_in_flight: int | None = None
     max_concurrency: int | None = None
     max_memory: int = 256 * MiB
+    max_bandwidth: int | None = None
     checksum: str = "crc64nvme"
     limits: StoreLimits = AWS
 
@@ -60,6 +66,12 @@ class TransferConfig:
             _at_least("max_parts_in_flight", self.max_parts_in_flight, 1)
         if self.max_concurrency is not None:
             _at_least("max_concurrency", self.max_concurrency, 1)
+        if self.max_bandwidth is not None and self.max_bandwidth < MIN_BANDWIDTH:
+            raise UsageError(
+                f"max_bandwidth is {self.max_bandwidth} bytes a second, the least is "
+                f"{MIN_BANDWIDTH}: below it requests would time out",
+                fix="Write bytes a second, as 100MB or 512KiB; leave it out for no limit",
+            )
         if self.part_size > self.limits.max_part_size:
             raise UsageError(
                 f"part size {self.part_size} is over {self.limits.max_part_size}, "

@@ -16,6 +16,7 @@ import anyio
 from engine._wire.http11 import ResponseReader
 from engine._wire.mover import Movers
 from engine._wire.outbox import Outbox
+from engine._wire.pacer import Pacer
 from engine._wire.rings import FileThread, Intake, Outtake, Ring
 from engine._wire.sockets import unsent
 from engine._wire.spans import FileToSocket, SocketToFile, Span, Update
@@ -55,6 +56,8 @@ class Bodies(Waiting):
         # Makes heads what a proxy wants.
         self.dress: Callable[[bytes], bytes] = bytes
         self.bytes_received = 0
+        # Set by whoever opens the connection, where there is a limit of bandwidth.
+        self.pacer: Pacer | None = None
 
     @abstractmethod
     def _check_sendable(self) -> None: ...
@@ -69,8 +72,9 @@ class Bodies(Waiting):
 
     @property
     def lends_socket(self) -> bool:
-        """Whether a mover may have the socket: a plain one."""
-        return not self._secure and self._transport is not None and not self._lost
+        """Whether a mover may have the socket: a plain one, without a limit of bandwidth."""
+        free = not self._secure and self.pacer is None
+        return free and self._transport is not None and not self._lost
 
     async def send_file(
         self, movers: Movers, head: bytes, descriptor: int, offset: int, length: int
@@ -278,14 +282,24 @@ class Bodies(Waiting):
 
     def _moved(self) -> int | None:
         # Blanks are progress where patience is asked for; a ring without a free buffer waits for
-        # the file.
+        # the file, and who has no turn waits for that.
         waits = self._intake is not None and self._target is None
+        waits = waits or (self.pacer is not None and self.pacer.held)
         if waits or not self._has_head() or self._patience is not None:
             return None
         if self._span is None:
             return self.bytes_received
         arrived = self._span.arrived()
         return None if arrived is None else self.bytes_received + arrived
+
+    def _is_paced(self, pacer: Pacer) -> bool:
+        """Whether it is our own pace that is waited for, or slices have moved since the last
+        progress: of those nothing is seen above."""
+        if pacer.waits:
+            self._touch()
+            return True
+        before, self._progress_at = self._progress_at, max(self._progress_at, pacer.moved_at)
+        return self._progress_at > before
 
     def _kernel_moves(self) -> bool:
         """Whether the kernel has sent some of what it took from us since we last looked. On a slow
@@ -296,6 +310,8 @@ class Bodies(Waiting):
         taking_in = self._intake is not None and self._target is None
         if taking_in or (self._outtake is not None and not self._out.busy):
             self._touch()  # it is the file that is slow
+            return True
+        if self.pacer is not None and self._is_paced(self.pacer):
             return True
         if self._transport is None or isinstance(self._span, SocketToFile):
             return False

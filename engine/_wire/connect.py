@@ -22,11 +22,13 @@ import anyio
 
 from engine._wire.connection import Connection
 from engine._wire.endpoint import Origin
+from engine._wire.pacer import Pacer, receive_window
 from engine._wire.proxy import ConnectProtocol, absolute_form, tls_inside
 from engine._wire.resolve import Resolver
 from engine._wire.tls import TlsBuffers, TlsTransport
 from engine.config import Timeouts
 from engine.errors import NotConnected, UsageError
+from engine.pace import Pace
 from engine.proxies import Proxies, Proxy
 from engine.threads import ThreadDoor
 
@@ -55,6 +57,7 @@ class Connector:
         threads: Reading certificates and files blocks.
         proxies: None for services that must never be asked through one.
         resolver: Shared by those who ask the same hosts.
+        pace: What all connections together keep to; None for no limit.
     """
 
     def __init__(
@@ -64,12 +67,14 @@ class Connector:
         ca_bundle: str | None,
         proxies: Proxies | None = None,
         resolver: Resolver | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._timeouts = timeouts
         self._threads = threads
         self._ca_bundle = ca_bundle
         self._proxies = proxies or Proxies()
         self._resolver = resolver or Resolver()
+        self._pace = pace
         self._context: ssl.SSLContext | None = None
         self._buffers: TlsBuffers | None = None
         self._context_lock = anyio.Lock()
@@ -151,7 +156,8 @@ class Connector:
             asking = await self._dial(asker, proxy.host, proxy.port, proxy.secure)
             transport = await asking.tunnel(origin, proxy)
             connection = factory()
-            await tls_inside(transport, connection, await self._tls(), origin.host)
+            above = self._paced(connection)
+            await tls_inside(transport, above, await self._tls(), origin.host)
             made.remove(asking)
             return connection
         finally:
@@ -195,7 +201,7 @@ class Connector:
 
         async def call(address: str) -> socket.socket:
             try:
-                return await _called(address, port)
+                return await _called(address, port, self._pace)
             except OSError:
                 self._resolver.failed(host, address)
                 raise
@@ -206,8 +212,12 @@ class Connector:
             address, called = await _first_of(addresses, call, self._resolver.slow)
         try:
             # From here on the socket is the transport's to close.
-            _, protocol = await asyncio.get_running_loop().create_connection(
-                factory, sock=called, ssl=context, server_hostname=host if context else None
+            protocol = factory()
+            await asyncio.get_running_loop().create_connection(
+                lambda: self._paced(protocol),
+                sock=called,
+                ssl=context,
+                server_hostname=host if context else None,
             )
             if then is not None:
                 await then(protocol)
@@ -220,6 +230,15 @@ class Connector:
             self._resolver.slow(address)  # most likely it was too slow for the deadline
             raise
         return protocol
+
+    def _paced(self, protocol: asyncio.BaseProtocol) -> asyncio.BaseProtocol:
+        """The protocol that the loop is given: with a limit, one that keeps it in between."""
+        connection = protocol.above if isinstance(protocol, TlsTransport) else protocol
+        if self._pace is None or not isinstance(connection, Connection):
+            return protocol
+        assert isinstance(protocol, Connection | TlsTransport)
+        connection.pacer = pacer = Pacer(protocol, self._pace)
+        return pacer
 
     async def _tls(self) -> ssl.SSLContext:
         async with self._context_lock:
@@ -238,13 +257,15 @@ def _words(error: OSError) -> str:
     return f"[Errno {error.errno}] {os.strerror(error.errno)}"
 
 
-async def _called(address: str, port: int) -> socket.socket:
+async def _called(address: str, port: int, pace: Pace | None) -> socket.socket:
     """A connected socket."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     called = socket.socket(family, socket.SOCK_STREAM)
     try:
         called.setblocking(False)
         called.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if pace is not None:
+            receive_window(called, pace)
         await asyncio.get_running_loop().sock_connect(called, (address, port))
     except BaseException:
         called.close()

@@ -14,6 +14,8 @@ from random import Random
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from msgspec import structs
+
 from engine.api.background import outcomes
 from engine.api.journals import journal_of
 from engine.api.opened import (
@@ -28,14 +30,12 @@ from engine.api.statistics import EngineStatistics, statistics_of
 from engine.api.streaming import StreamingVerbs, copy_rules
 from engine.api.streaming import object_url as _object_url
 from engine.config import AddressingStyle, RegionMismatch, RetryPolicy, TransferConfig
-from engine.credentials import (
-    Broker,
-    RoleSpec,
-)
+from engine.credentials import Broker, RoleSpec
 from engine.errors import LoadRefused, UsageError, WrongLoop
 from engine.events import Emit, silent
 from engine.home import Home
 from engine.options import ObjectOptions
+from engine.pace import Pace
 from engine.planes import DEFAULT_PLANE
 from engine.protocols import CredentialProvider, Lease
 from engine.settings import endpoints_from
@@ -144,13 +144,15 @@ class Engine(StreamingVerbs):
             profile=profile,
         )
         emit = guarded(hook)
+        config = config or TransferConfig()
+        limit = config.max_bandwidth
         self._setup = EngineSetup(
             run_id=self.run_id,
             role=role,
             source=source_of(credentials, source, role),
             profile=profile,
             endpoints=endpoints,
-            config=config or TransferConfig(),
+            config=config,
             retry=retry or RetryPolicy(),
             options=of_an_engine(options, endpoints),
             emit=emit,
@@ -159,6 +161,7 @@ class Engine(StreamingVerbs):
             refuse_long_chain=refuse_long_chain,
             data_plane=data_plane,
             user_agent=f"s3engine/{VERSION} run/{self.run_id}",
+            pace=None if limit is None else Pace(limit),
         )
         self._open: OpenEngine | None = None
 
@@ -422,6 +425,17 @@ class Engine(StreamingVerbs):
 
     def statistics(self) -> EngineStatistics:
         return statistics_of(self._ready())
+
+    def share_bandwidth(self, other: Engine) -> None:
+        """Keep to the limit of ``other``, together with it: both are of one loop, and this one is
+        not open yet. For an engine that reads what another one writes.
+
+        Raises:
+            WrongLoop: This one is open.
+        """
+        if self._open is not None:
+            raise WrongLoop("the engine is open already", fix="Share before it is opened")
+        self._setup = structs.replace(self._setup, pace=other._setup.pace)
 
     def __repr__(self) -> str:
         state = "closed" if self._open is None else repr(self._open.chain.brokers[-1])

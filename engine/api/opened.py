@@ -35,6 +35,7 @@ from engine.errors import LoadRefused, UsageError
 from engine.events import ClockCorrected, Emit, Event, silent
 from engine.home import Home
 from engine.options import PLAIN, ObjectOptions
+from engine.pace import Pace
 from engine.planes import DATA_PLANES, open_planes
 from engine.protocols import Clock, CredentialProvider, Lease
 from engine.retry import Retrier
@@ -63,6 +64,7 @@ class EngineSetup(Struct, frozen=True):
     refuse_long_chain: bool
     data_plane: str
     user_agent: str
+    pace: Pace | None = None
 
     def __post_init__(self) -> None:
         if self.data_plane not in DATA_PLANES:
@@ -100,6 +102,8 @@ class OpenEngine:
     async def start(self) -> None:
         if isinstance(self.setup.clock, LoopClock):
             self.setup.clock.settle()
+        if self.setup.pace is not None:
+            self.setup.pace.settle()
         await self._tasks.__aenter__()
         try:
             for broker in self.chain.brokers:
@@ -244,13 +248,16 @@ class OpenEngine:
             threads=self.door,
             user_agent=setup.user_agent,
             emit=setup.emit,
+            pace=setup.pace,
         )
         return TransferContext(
             data=data,
             control=control,
             config=setup.config,
             retrier=Retrier(setup.retry, random=setup.random, emit=setup.emit),
-            limiter=Limiter(setup.config, setup.clock, data.round_trip, self.door.at_work),
+            limiter=Limiter(
+                setup.config, setup.clock, data.round_trip, self.door.at_work, setup.pace
+            ),
             door=self.door,
             writer=FileWriter(self.door),
             clock=setup.clock,

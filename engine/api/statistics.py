@@ -19,6 +19,8 @@ class EngineStatistics:
             ``max_memory``.
         small, big: Requests under way and waiting for a slot: of whole objects, and of parts and
             ranges of big ones.
+        max_bandwidth: Bytes a second; None for no limit.
+        paced_seconds: How long somebody waited for his turn under that limit.
     """
 
     chain: tuple[tuple[str, BrokerStatistics], ...]
@@ -28,6 +30,8 @@ class EngineStatistics:
     max_buffers: int
     small: SlotStatistics
     big: SlotStatistics
+    max_bandwidth: int | None = None
+    paced_seconds: float = 0.0
 
     @property
     def source(self) -> BrokerStatistics:
@@ -42,7 +46,7 @@ class EngineStatistics:
 def statistics_of(engine: OpenEngine) -> EngineStatistics:
     """By now."""
     limiter = engine.context.limiter
-    memory, slots = limiter.memory, limiter.statistics()
+    memory, slots, pace = limiter.memory, limiter.statistics(), limiter.pace
     return EngineStatistics(
         chain=tuple((b.describe(), b.statistics()) for b in engine.chain.brokers),
         data_plane=repr(engine.context.data),
@@ -51,4 +55,6 @@ def statistics_of(engine: OpenEngine) -> EngineStatistics:
         max_buffers=memory.total,
         small=slots.small,
         big=slots.big,
+        max_bandwidth=None if pace is None else pace.limit,
+        paced_seconds=0.0 if pace is None else pace.waited,
     )

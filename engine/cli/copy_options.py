@@ -71,7 +71,9 @@ async def copying(
     if not any(flags[name] for name in _OTHERS):
         yield keywords
         return
-    async with engine_of(_reading(flags), session.progress) as reader:
+    reader = engine_of(_reading(flags), session.progress)
+    reader.share_bandwidth(session.engine)
+    async with reader:
         yield {**keywords, "source_engine": reader}
 
 

@@ -170,6 +170,8 @@ _TRANSFER_OPTIONS = (
             help="Requests under way. Default: from 64 small, 16 big, up to 512."),
     option("--max-memory", type=Size(), default=256 * MiB, show_default=True,
             help="Of all buffers."),
+    option("--max-bandwidth", type=Size(), metavar="SIZE",
+            help="Bytes a second, up and down together. Default: no limit."),
     option("--checksum", type=click.Choice(["crc64nvme", "crc32c", "crc32", "none"]),
             default="crc64nvme", show_default=True,
             help="Sent with every byte and verified on download."),

@@ -134,6 +134,7 @@ class Progress:
         run_id: Printed with each line.
         as_json: One versioned event a line on stdout; nothing on stderr but errors.
         skips: Codes of errors that are no failure in this run.
+        limit: Bytes a second that the run keeps to; None for no limit.
 
     Attributes:
         known: Of the objects, those that an earlier process of the run had moved.
@@ -145,6 +146,7 @@ class Progress:
     as_json: bool = False
     quiet: bool = False
     skips: frozenset[str] = frozenset()
+    limit: int | None = None
     objects: int = 0
     failed: int = 0
     skipped: int = 0
@@ -235,9 +237,10 @@ class Progress:
         if self.earlier:
             skipped = f"resumed {self.known} and {size_text(self.earlier)}, {skipped}"
         moved = self.moved - self.earlier
+        limit = f" of {self.limit / MiB:.1f}" if self.limit is not None else ""
         return (
             f"run {self.run_id}: {self.objects} objects, {size_text(moved)} in "
-            f"{seconds:.1f} s ({moved / MiB / seconds:.1f} MiB/s), {skipped}"
+            f"{seconds:.1f} s ({moved / MiB / seconds:.1f}{limit} MiB/s), {skipped}"
             f"failed {self.failed}, retries {self.retries}, renewals {self.renewals}"
         )
 

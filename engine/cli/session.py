@@ -46,7 +46,10 @@ class Session:
     def __init__(self, flags: dict[str, Any], hook: Emit = silent) -> None:
         set_up_logging(flags.get("verbose", 0))
         self.progress = Progress(
-            run_id="", as_json=flags.get("as_json", False), quiet=flags.get("quiet", False)
+            run_id="",
+            as_json=flags.get("as_json", False),
+            quiet=flags.get("quiet", False),
+            limit=flags.get("max_bandwidth"),
         )
 
         def tell(event: Event) -> None:
@@ -215,6 +218,7 @@ def _config(flags: Mapping[str, Any]) -> TransferConfig:
         "part_size",
         "max_concurrency",
         "max_memory",
+        "max_bandwidth",
         "checksum",
     )
     given = {name: flags[name] for name in names if name in flags}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 from engine.config import Endpoints
+from engine.errors import UsageError
 from engine.events import Emit, silent
+from engine.pace import Pace
 from engine.protocols import Clock, ControlPlane, DataPlane, Lease
 from engine.registry import Registry
 from engine.threads import ThreadDoor
@@ -40,16 +43,24 @@ def open_planes(
     threads: ThreadDoor,
     user_agent: str,
     emit: Emit = silent,
+    pace: Pace | None = None,
 ) -> tuple[DataPlane, ControlPlane]:
     """The data plane ``name`` and the control plane beside it.
 
     That is the one of the same name, or the wire's, for an outside data plane that brings none.
 
     Raises:
-        UsageError: No such data plane.
+        UsageError: No such data plane, or one that cannot keep to a ``pace``.
     """
-    data = DATA_PLANES.get(name)(
-        endpoints, lease, clock=clock, threads=threads, user_agent=user_agent, emit=emit
+    make = DATA_PLANES.get(name)
+    paced = {} if pace is None else {"pace": pace}
+    if paced and "pace" not in inspect.signature(make).parameters:
+        raise UsageError(
+            f"the data plane {name!r} cannot keep to a limit of bandwidth",
+            fix="Leave max_bandwidth (--max-bandwidth) out, or give its constructor a `pace`",
+        )
+    data = make(
+        endpoints, lease, clock=clock, threads=threads, user_agent=user_agent, emit=emit, **paced
     )
     control = CONTROL_PLANES.get(name if name in CONTROL_PLANES else DEFAULT_PLANE)(
         endpoints,

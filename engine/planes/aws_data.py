@@ -20,6 +20,7 @@ from engine.config import Endpoints, Timeouts
 from engine.errors import ConnectionFailed, EngineError, ProtocolError
 from engine.events import Emit, silent
 from engine.options import PLAIN, ObjectOptions
+from engine.pace import Pace
 from engine.planes.answers import check_echo, check_etag, check_span, etag_of, object_info
 from engine.planes.aws_calls import AwsCalls
 from engine.planes.aws_parameters import checksum_field, parameters
@@ -51,6 +52,7 @@ class AwsDataPlane(DataPlane):
         lease: Asked before every request; told when S3 says that its credentials have expired.
         user_agent: The User-Agent header.
         emit: Told of buckets in other regions.
+        pace: The limit of bandwidth, of bodies alone; None for none.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class AwsDataPlane(DataPlane):
         threads: ThreadDoor,
         user_agent: str,
         emit: Emit = silent,
+        pace: Pace | None = None,
         **_unused: object,
     ) -> None:
         self.regions = BucketRegions(endpoints, emit)
@@ -74,6 +77,8 @@ class AwsDataPlane(DataPlane):
             streams=True,
         )
         self._timeouts = endpoints.timeouts
+        self._pace = pace
+        self._piece = PIECE if pace is None else pace.slice
         self._threads = threads
         self._bytes_sent = self._bytes_received = 0
 
@@ -198,7 +203,7 @@ class AwsDataPlane(DataPlane):
         if length:
             watched = operation == "put_object"  # parts are looked at before Complete
             asked["Body"] = body = _Body(
-                source, offset, length, self._threads, self._timeouts, watched
+                source, offset, length, self._threads, self._timeouts, watched, self._pace
             )
         try:
             answer = await self._calls.call(
@@ -234,10 +239,12 @@ class AwsDataPlane(DataPlane):
         algorithm: ChecksumAlgorithm | None,
     ) -> int:
         """Move the body into the sink; returns its CRC (0 without an algorithm)."""
-        buffer = memoryview(bytearray(min(PIECE, length)))
+        buffer = memoryview(bytearray(min(self._piece, length)))
         crc = done = 0
         while done < length:
-            view = buffer[: min(PIECE, length - done)]
+            view = buffer[: min(self._piece, length - done)]
+            if self._pace is not None:
+                await self._pace.take(len(view))
             await self._fill(url, body, view)
             crc = await self._threads.run(_store, sink, offset + done, view, algorithm, crc)
             done += len(view)
@@ -282,8 +289,11 @@ class _Body:
         threads: ThreadDoor,
         timeouts: Timeouts,
         watched: bool,
+        pace: Pace | None,
     ) -> None:
         self._watched = watched
+        self._pace = pace
+        self._size = PIECE if pace is None else pace.slice
         self.left = length
         self.error: EngineError | None = None
         self.patience = anyio.CancelScope()
@@ -300,6 +310,9 @@ class _Body:
         self.left = self._length
         while self.left:
             piece = await self._piece()
+            if self._pace is not None:
+                self.patience.deadline = float("inf")  # it is not the server that is waited for
+                await self._pace.take(len(piece))
             self.left -= len(piece)
             # Only while there is more to send: for the answer there is a limit of its own.
             self.patience.deadline = anyio.current_time() + self._stall
@@ -308,7 +321,7 @@ class _Body:
 
     async def _piece(self) -> memoryview:
         start = self._offset + self._length - self.left
-        size = min(PIECE, self.left)
+        size = min(self._size, self.left)
         if self._source.memory is not None:
             return self._source.memory[start : start + size]
         piece = memoryview(bytearray(size))

@@ -33,6 +33,7 @@ from engine.errors import (
 )
 from engine.events import Emit, silent
 from engine.options import ObjectOptions
+from engine.pace import Pace
 from engine.planes.answers import date_of, refusal
 from engine.planes.errors import advise_on_checksums
 from engine.planes.expectations import Expectations
@@ -106,6 +107,7 @@ class Exchanges:
         max_connections: Requests under way at once.
         user_agent: The User-Agent header.
         emit: Told of buckets in other regions.
+        pace: The limit of bandwidth; None for none.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class Exchanges:
         max_connections: int = MAX_CONNECTIONS,
         user_agent: str,
         emit: Emit = silent,
+        pace: Pace | None = None,
     ) -> None:
         self.endpoints = endpoints
         self.lease = lease
@@ -131,7 +134,9 @@ class Exchanges:
         self._always = {"user-agent": user_agent, "accept-encoding": "identity"}
         self.regions = BucketRegions(endpoints, emit)
         self.expectations = Expectations(endpoints)
-        connector = Connector(endpoints.timeouts, threads, endpoints.ca_bundle, endpoints.proxies)
+        connector = Connector(
+            endpoints.timeouts, threads, endpoints.ca_bundle, endpoints.proxies, pace=pace
+        )
         self.pool = ConnectionPool(connector, clock, max_connections=max_connections)
 
     def call(self, operation: str, url: S3Url, method: str, query: str = "") -> Call:

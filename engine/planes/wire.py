@@ -27,6 +27,7 @@ from engine.config import Endpoints
 from engine.errors import ConnectionFailed, ProtocolError
 from engine.events import Emit, silent
 from engine.options import PLAIN, ObjectOptions
+from engine.pace import Pace
 from engine.planes.answers import check_echo, check_etag, check_span, etag_of, object_info
 from engine.planes.exchange import CHECKSUM_MODE, Call, Exchanges, raise_named, version_query
 from engine.protocols import ByteSink, ByteSource, ChecksumAlgorithm, Clock, DataPlane, Lease
@@ -68,6 +69,7 @@ class WirePlane(DataPlane):
         max_connections: Requests under way at once.
         user_agent: The User-Agent header.
         emit: Told of buckets in other regions.
+        pace: The limit of bandwidth; None for none.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class WirePlane(DataPlane):
         max_connections: int = MAX_CONNECTIONS,
         user_agent: str,
         emit: Emit = silent,
+        pace: Pace | None = None,
     ) -> None:
         self.exchanges = Exchanges(
             endpoints,
@@ -89,6 +92,7 @@ class WirePlane(DataPlane):
             max_connections=max_connections,
             user_agent=user_agent,
             emit=emit,
+            pace=pace,
         )
         self._pool = self.exchanges.pool
         self._threads = threads

@@ -15,6 +15,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 import anyio
 
 from engine.transfer.context import TransferContext
+from engine.transfer.limiter import PACED_SHARE
 from engine.types import S3Url
 
 # So long after the first request, in seconds, so many connections: as many as the limiter begins
@@ -45,6 +46,8 @@ def connections_ahead(
         most: Connections that can be of use.
         steps: When to have how many.
     """
+    if context.limiter.pace is not None:
+        most = min(most, max(1, context.limiter.pace.limit // PACED_SHARE))
     distance = context.data.round_trip()
     if distance and distance < steps[0][0]:
         return nullcontext(Ahead())  # near: the answer is there first

@@ -12,6 +12,7 @@ from typing import NamedTuple, final
 
 from engine.config import TransferConfig
 from engine.errors import S3Error
+from engine.pace import Pace
 from engine.protocols import Clock
 from engine.retry import asks_for_less
 from engine.transfer.climber import Climber
@@ -44,6 +45,11 @@ PRESSED, RELIEVED = 0.9, 0.7
 # A request is work too, or a thousand empty objects would count as none.
 REQUEST_WORK = 32 * KiB
 _ANY_NUMBER = 1 << 30
+# With a limit of bandwidth: what a request is worth having for, in bytes a second, so that a part
+# of 8 MiB is on its way for half a minute; and at least, so that all turns come within a second.
+PACED_SHARE, LEAST_SHARE = 256 * KiB, 16 * KiB
+# Of a window: the limit is what decides, and more requests would only share it.
+PACED = 0.2
 # Requests that wait for a prefix which S3 has asked us to be slow with: so many objects of other
 # prefixes are opened in their place.
 MAX_HELD_BACK = 256
@@ -64,8 +70,19 @@ class _Kind:
     """One kind of requests: its slots, and what they did in this window."""
 
     def __init__(
-        self, start: int, cap: int, memory: Memory, round_trip: Callable[[], float], load: Load
+        self,
+        start: int,
+        cap: int,
+        memory: Memory,
+        round_trip: Callable[[], float],
+        load: Load,
+        pace: Pace | None,
     ) -> None:
+        self._pace = pace
+        self._waited = 0.0
+        if pace is not None:
+            start = min(start, max(1, pace.limit // PACED_SHARE))
+            cap = min(cap, max(1, pace.limit // LEAST_SHARE))
         self.climber = Climber(start, cap)
         self.slots = Slots(self.climber.number, memory)
         self.most = self.climber.number
@@ -78,7 +95,7 @@ class _Kind:
         # How far it is nobody knows while all begin at once: the first answers wait for the
         # connections of the others, and the least of many is near the truth.
         self._first = 0
-        self._round_trip: Callable[[], float] | None = round_trip
+        self._round_trip: Callable[[], float] | None = round_trip if pace is None else None
 
     def begin(self) -> None:
         """As soon as it is known how far the server is, the number is set by that."""
@@ -109,11 +126,18 @@ class _Kind:
         load = self._load.share(seconds)
         least = RELIEVED if self.slots.pressed else PRESSED
         self.slots.press(load is not None and load >= least)
+        saturated = not self._was_paced(seconds) and self._saturated
         if seconds < IDLE_SECONDS:  # else nothing was to be done for a while
-            saturated = self._saturated
             self._set(self.climber.window(self._work, seconds, saturated=saturated, load=load))
         self._since, self._work, self._done, self._saturated = now, 0.0, 0, False
         self._most_in_flight = 0
+
+    def _was_paced(self, seconds: float) -> bool:
+        """Whether the limit of bandwidth was what decided in this window."""
+        if self._pace is None:
+            return False
+        before, self._waited = self._waited, self._pace.waited
+        return self._waited - before > PACED * seconds
 
     def _looks_bad(self, seconds: float) -> bool:
         """Whether so little was done that it is not waited for more."""
@@ -220,6 +244,7 @@ class Limiter:
     Args:
         round_trip: Says how far the server is, in seconds; 0 while that is not known.
         movers: Seconds that threads were at work which move parts and ranges of big objects.
+        pace: The limit of bandwidth; None for none.
     """
 
     def __init__(
@@ -228,20 +253,22 @@ class Limiter:
         clock: Clock,
         round_trip: Callable[[], float] = float,
         movers: Callable[[], Sequence[float]] = tuple,
+        pace: Pace | None = None,
     ) -> None:
         self.clock = clock
+        self.pace = pace
         self.throttles = Throttles(clock)
-        self.slow_parts = SlowParts()
+        self.slow_parts = SlowParts(None if pace is None else self._share)
         fixed = config.max_concurrency
         # One budget for all buffers.
         self.memory = memory = Memory(config.max_memory)
         cap = fixed or MAX_IN_FLIGHT
         self._parts = config.parts_at_first
         self._parts_grow = config.max_parts_in_flight is None
-        self._small = _Kind(fixed or START_SMALL, cap, memory, round_trip, Load())
+        self._small = _Kind(fixed or START_SMALL, cap, memory, round_trip, Load(), pace)
         # Half of it at most: small and big objects may be under way together.
         most = min(cap, max(1, config.max_memory // 2 // SLOT_MEMORY))
-        self._big = _Kind(fixed or START_BIG, most, memory, round_trip, Load(helpers=movers))
+        self._big = _Kind(fixed or START_BIG, most, memory, round_trip, Load(helpers=movers), pace)
         self._small.slots.share_with(self._big.slots, fixed)
         # Of bytes alone: parts that are kept until they are sent; small bodies that have been read
         # and not sent, or received and not written; pieces that a reader has not taken.
@@ -280,12 +307,17 @@ class Limiter:
             return under_way < self._parts
         self._big.begin()
         most = min(MAX_PARTS, MAX_PART_BYTES // part_size)
-        worth = self._parts * self._big.climber.number // START_BIG
+        worth = max(1, self._parts * self._big.climber.number // START_BIG)
         if under_way < min(worth, most):
             return True
         if under_way < most:
             self._big.held_back()
         return False
+
+    def _share(self, size: int) -> float:
+        """Seconds that a part takes beside as many requests as there have ever been."""
+        assert self.pace is not None
+        return size * (self._small.most + self._big.most) / self.pace.limit
 
     def statistics(self) -> LimiterStatistics:
         return LimiterStatistics(

@@ -15,7 +15,7 @@ is slow, all are, and none is given up.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import final
 
@@ -45,11 +45,15 @@ class _Part:
 class SlowParts:
     """The parts under way of one engine.
 
+    Args:
+        share: Seconds that so many bytes take by a limit of bandwidth, where there is one.
+
     Attributes:
         done, given_up: Parts so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, share: Callable[[int], float] | None = None) -> None:
+        self._share = share
         self.done = self.given_up = 0
         self._paces: deque[float] = deque(maxlen=REMEMBERED)
         self._under_way: set[_Part] = set()
@@ -90,7 +94,10 @@ class SlowParts:
 
     def _limit(self, part: _Part) -> None:
         if self._usual and self.given_up < 1 + MAX_SHARE * self.done:
-            seconds = max(TOO_SLOW * self._usual * part.size, LEAST_SECONDS)
+            usual = self._usual * part.size
+            if self._share is not None:
+                usual = max(usual, self._share(part.size))
+            seconds = max(TOO_SLOW * usual, LEAST_SECONDS)
             part.scope.deadline = part.began + seconds
         else:
             part.scope.deadline = float("inf")

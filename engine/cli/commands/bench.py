@@ -48,6 +48,7 @@ _PASSED_ON = (
     "part_size",
     "max_concurrency",
     "max_memory",
+    "max_bandwidth",
     "checksum",
 )
 
