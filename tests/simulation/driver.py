@@ -95,6 +95,8 @@ class Schedule:
         self.gentle = random.random() < 0.4
         self.faulty = not self.gentle and random.random() < 0.4
         self.disk = self._disk()
+        # By a die of its own, so that all else of a seed stays as it is without a limit.
+        self.limit = Random(f"{seed} link").choice((None, None, None, 64 * KiB, 1024 * KiB))
         self.config = self._config()
         rules = self.world.store.rules
         self.scene = Scene(self.world, random, root, self.config.part_size, rules, verified)
@@ -158,6 +160,7 @@ class Schedule:
             max_concurrency=random.choice((None, None, 1, 4)),
             checksum=self.checksum,
             limits=limits,
+            max_bandwidth=self.limit,
         )
 
     def _with_journal(self) -> frozenset[str]:

@@ -16,6 +16,7 @@ from engine.config import Endpoints
 from engine.errors import ChecksumMismatch, ConnectionFailed, ObjectChanged, ProtocolError
 from engine.events import Emit, silent
 from engine.options import PLAIN, ObjectOptions
+from engine.pace import Pace
 from engine.protocols import ByteSink, ByteSource, ChecksumAlgorithm, Clock, DataPlane, Lease
 from engine.testing.simulation.exchange import STALL, Exchange, key_of
 from engine.testing.simulation.faults import Fault
@@ -77,7 +78,9 @@ class SimulatedDataPlane(DataPlane):
         threads: ThreadDoor,
         user_agent: str,
         emit: Emit = silent,
+        pace: Pace | None = None,
     ) -> None:
+        self._pace = pace
         self.exchange = Exchange(_worlds[-1], lease)
         self._threads = threads
         self._world = _worlds[-1]
@@ -227,14 +230,20 @@ class SimulatedDataPlane(DataPlane):
     ) -> None:
         """Bring the bytes to the store, read piece by piece."""
         if source.memory is not None:
+            await self._turn(length)
             await anyio.sleep(request.latency / 4)
             body.append(bytes(source.memory[offset : offset + length]))
             return
         for start in range(0, length, _PIECE):
             stop = min(length, start + _PIECE)
             last = watched and stop == length
+            await self._turn(stop - start)
             body.append(await self._threads.run(_read, source, offset + start, stop - start, last))
             await anyio.sleep(request.latency / 4)
+
+    async def _turn(self, size: int) -> None:
+        if self._pace is not None:
+            await self._pace.take(size)
 
     def _arrived(self, request: Request, body: Sequence[bytes]) -> bytes:
         data = b"".join(body)
@@ -259,6 +268,7 @@ class SimulatedDataPlane(DataPlane):
         stop = self._world.random.randrange(len(data)) if cut and data else len(data)
         for start in range(0, stop, _PIECE):
             piece = memoryview(data)[start : min(stop, start + _PIECE)]
+            await self._turn(len(piece))
             if self._world.dead:
                 self._world.die()
             if sink.memory is not None:
