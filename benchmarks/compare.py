@@ -23,7 +23,7 @@ from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import bars, report_compare, report_html
+from benchmarks import bars, report_compare, report_html, report_markdown
 from benchmarks.fast_origin.build import CannotBuild, Programs, build, cache_folder
 from benchmarks.fast_origin.process import OriginProcess
 from benchmarks.harness import RunFailed
@@ -251,10 +251,13 @@ def _report(
         ],
         "bars": [standing.fields() for standing in standings],
     }
-    plain, html = options.out / "compare.json", options.out / "compare.html"
+    names = ("compare.json", "compare.html", "compare.md")
+    plain, html, markdown = (options.out / name for name in names)
+    last = facts[-1] if facts else {}
     plain.write_text(json.dumps(document, indent=1, default=_plain) + "\n")
-    html.write_text(report_html.page(facts[-1] if facts else {}, rows, standings))
-    print(f"wrote {plain} and {html}")
+    html.write_text(report_html.page(last, rows, standings))
+    markdown.write_text(report_markdown.page(last, standings))
+    print(f"wrote {plain}, {html} and {markdown}")
 
 
 def _explained(network: bool) -> str:

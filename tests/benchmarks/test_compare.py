@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import compare, report_html
+from benchmarks import compare, report_html, report_markdown
 from benchmarks.bars import CPU_BARS, standings
 from benchmarks.fast_origin.build import CannotBuild, build
 from benchmarks.peers.known import PEERS
@@ -205,6 +205,15 @@ def test_one_round_reaches_no_bar_and_fails_none() -> None:
     ]
 
 
+def test_the_page_for_a_repository_names_conditions_and_stresses_what_is_missed() -> None:
+    on = cell("up-tmpfs", checksums="on")
+    clients = {"s3engine": [run(1.0), run(1.0)], "s5cmd": [run(1.9, 9.9), run(1.9, 9.9)]}
+    facts = {"kind": "conditions", "machine": "2 CPUs", "versions": {"s5cmd": "2.3"}}
+    written = report_markdown.page(facts, standings([[on]], {on: clients}, threads=1))
+    assert written.startswith("- machine: 2 CPUs\n- clients: s5cmd 2.3\n\n| job | ")
+    assert "| **1.90 s5cmd** (bar 2) | 9.90 s5cmd | 1 MiB |" in written
+
+
 def test_every_job_has_a_bar() -> None:
     wanted = {(work.name, transport) for work in WORKS for transport in ("http", "https")}
     assert set(CPU_BARS) == wanted
@@ -371,6 +380,7 @@ def test_a_small_run_with_s3engine_alone_and_what_is_done_is_not_done_again(
     assert all(seen["whole_good"] == 1 for seen in sent), "CRC64NVME of the whole, at complete"
     assert "no verdict" not in first, "there is no peer to compare with"
     assert (tmp_path / "out" / "compare.html").exists()
+    assert "| 20 MiB up-tmpfs, http |" in (tmp_path / "out" / "compare.md").read_text()
     assert "0 runs to make" in compare_now()
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"cache", "out"}, "work folders are removed"
