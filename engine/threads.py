@@ -103,8 +103,8 @@ class ThreadDoor:
         threading.Thread(target=work, name=name, daemon=True).start()
 
     def watch(self, at_work: Callable[[], float]) -> None:
-        """Have dedicated threads counted by ``at_work``: the seconds that each was at work so far,
-        on average over as many as there may be."""
+        """Have a dedicated thread counted by ``at_work``: the seconds that it was at work so far, 0
+        while there is none yet."""
         self._at_work.append(at_work)
 
     def at_work(self) -> list[float]:
