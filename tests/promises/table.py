@@ -51,6 +51,8 @@ PROMISES = {
         + _in(_FAULTS, "an_object_overwritten_between_two_ranges_is_an_error")
         + _in("integration/test_copies", "a_source_that_is_overwritten_meanwhile_is_never_mixed"),
         "160 schedules here, 10,000 by `make prove`; a fault that the simulated store cannot have",
+        open="A copy through this machine of an object that has only sums of its parts is compared "
+        "part by part with what the target says, not with the source's own sums",
     ),
     2: Promise(
         "Nothing wrong has the final name, ever, and no temporary file is left",
