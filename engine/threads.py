@@ -40,6 +40,11 @@ class _MakesCalls(Protocol):
     def make_call(self, take: Callable[[], bool], work: Callable[[], None]) -> None: ...
 
 
+def keeps_real_time() -> bool:
+    """Whether the time of the loop that runs is this machine's."""
+    return not isinstance(cast("object", asyncio.get_running_loop()), _CountsThreads)
+
+
 class ThreadDoor:
     """Runs blocking calls in at most ``max_threads`` threads of one event loop.
 

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import final
 
+from engine.threads import keeps_real_time
+
 # How far the two clocks may be apart; under a virtual one the time of a CPU says nothing.
 _SAME_CLOCK = 0.2
 
@@ -30,18 +32,20 @@ class Load:
 
     Args:
         used: Seconds that the thread had to do something.
-        real: Seconds of a real clock.
+        real: Seconds of a real clock; this machine's, of which a virtual loop knows nothing, even
+            where both happen to be equally fast.
         helpers: Seconds that each of those was at work; always as many, in the same order.
     """
 
     def __init__(
         self,
         used: Callable[[], float] = used_by_thread,
-        real: Callable[[], float] = time.monotonic,
+        real: Callable[[], float] | None = None,
         helpers: Callable[[], Sequence[float]] = tuple,
     ) -> None:
-        self._used, self._real, self._helpers = used, real, helpers
-        self._before = (used(), *helpers()), real()
+        self._used, self._real, self._helpers = used, real or time.monotonic, helpers
+        self._own_clock = real is None
+        self._before = (used(), *helpers()), self._real()
 
     def share(self, seconds: float) -> float | None:
         """Which part of the ``seconds`` since it was last asked the busiest of them had to do
@@ -49,6 +53,8 @@ class Load:
         interpreter lock is not counted."""
         before, since = self._before
         self._before = used, now = (self._used(), *self._helpers()), self._real()
+        if self._own_clock and not keeps_real_time():
+            return None
         if abs(now - since - seconds) > _SAME_CLOCK * seconds:
             return None
         worked = (later - earlier for earlier, later in zip(before, used, strict=True))
