@@ -57,30 +57,6 @@ EXPIRED_CODES = frozenset(
         "TokenRefreshRequired",
     }
 )
-# Transient and throttling codes of botocore's standard mode, and S3's own. RequestTimeout is a
-# 400: our half-dead socket, not our mistake.
-RETRY_CODES = frozenset(
-    {
-        "BandwidthLimitExceeded",
-        "BadDigest",
-        "ConditionalRequestConflict",
-        "InternalError",
-        "OperationAborted",
-        "PriorRequestNotComplete",
-        "RequestLimitExceeded",
-        "RequestTimeout",
-        "RequestTimeTooSkewed",
-        "ServiceUnavailable",
-        "SlowDown",
-        "Throttling",
-        "ThrottlingException",
-        "ThrottledException",
-        "TooManyRequestsException",
-        "XAmzContentSHA256Mismatch",
-    }
-)
-# Errors that say what became of a request; the others were found without one.
-_OF_REQUESTS = (S3Error, ConnectionFailed, ProtocolError, RedirectRefused, ChecksumMismatch)
 THROTTLING_CODES = frozenset(
     {
         "BandwidthLimitExceeded",
@@ -93,6 +69,20 @@ THROTTLING_CODES = frozenset(
         "TooManyRequestsException",
     }
 )
+# Transient and throttling codes of botocore's standard mode, and S3's own. RequestTimeout is a
+# 400: our half-dead socket, not our mistake.
+RETRY_CODES = THROTTLING_CODES | {
+    "BadDigest",
+    "ConditionalRequestConflict",
+    "InternalError",
+    "OperationAborted",
+    "PriorRequestNotComplete",
+    "RequestTimeout",
+    "RequestTimeTooSkewed",
+    "XAmzContentSHA256Mismatch",
+}
+# Errors that say what became of a request; the others were found without one.
+_OF_REQUESTS = (S3Error, ConnectionFailed, ProtocolError, RedirectRefused, ChecksumMismatch)
 _RETRY_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 # Seconds of obedience to Retry-After; a server that asks for more has to say so again.
 MAX_RETRY_AFTER = 60.0
