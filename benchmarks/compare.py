@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import bars, report_compare, report_html, report_markdown
-from benchmarks.fast_origin.build import CannotBuild, Programs, build, cache_folder
+from benchmarks.fast_origin.build import Programs, build_for, cache_folder
 from benchmarks.fast_origin.process import OriginProcess
 from benchmarks.harness import RunFailed
 from benchmarks.peers.known import PEERS, Peer
@@ -328,13 +328,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = Results(options.results or options.out / "runs.jsonl")
     chosen = [peer for peer in PEERS if _is_wanted(peer, options)]
     if not options.report_only:
-        try:
-            programs = build()
-        except CannotBuild as error:
-            raise SystemExit(f"the origin cannot be built: {error}") from None
-        if not programs.tls and "https" in options.transports:
-            print("OpenSSL's headers were not found (Debian: libssl-dev): no https rows")
-            options.transports = ["http"]
+        programs, options.transports = build_for(options.transports)
         pythons = _environments(chosen)
         installed = [peer for peer in chosen if peer.name in pythons]
         facts = conditions(programs, pythons, installed, options.threads)

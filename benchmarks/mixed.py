@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks.bench_transfer import size_of
 from benchmarks.conditions import commit
-from benchmarks.fast_origin.build import CannotBuild, build
+from benchmarks.fast_origin.build import build_for
 from benchmarks.fast_origin.process import OriginProcess
 from benchmarks.files import check_files
 from benchmarks.harness import ROOT, RunFailed
@@ -362,13 +362,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options = _options(arguments)
     sizes = Sizes(options.count, options.small, options.huge_count, options.huge)
-    try:
-        programs = build()
-    except CannotBuild as error:
-        raise SystemExit(f"the origin cannot be built: {error}") from None
-    if not programs.tls and "https" in options.transports:
-        print("OpenSSL's headers were not found (Debian: libssl-dev): no https rows")
-        options.transports = ["http"]
+    programs, options.transports = build_for(options.transports)
     where = _folder(options, sizes)
     with tempfile.TemporaryDirectory(prefix="s3engine-bench-", dir=where) as name:
         folder = Path(name)

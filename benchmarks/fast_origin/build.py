@@ -32,6 +32,23 @@ class Programs:
     tls: bool
 
 
+def build_for(transports: list[str]) -> tuple[Programs, list[str]]:
+    """For the command line of a benchmark: both programs, and those of ``transports`` that they
+    have; a word is printed where that is not all.
+
+    Raises:
+        SystemExit: They cannot be built; with what to install.
+    """
+    try:
+        programs = build()
+    except CannotBuild as error:
+        raise SystemExit(f"the origin cannot be built: {error}") from None
+    if not programs.tls and "https" in transports:
+        print("OpenSSL's headers were not found (Debian: libssl-dev): no https rows")
+        return programs, ["http"]
+    return programs, transports
+
+
 def cache_folder() -> Path:
     """Where programs and the peers' environments are kept; XDG_CACHE_HOME moves it."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
