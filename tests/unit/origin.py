@@ -93,6 +93,8 @@ class Origin:
                 pass
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
+        except asyncio.LimitOverrunError:
+            pass  # the rest of a body that a script answered without reading
         finally:
             writer.transport.abort()
 

@@ -48,6 +48,7 @@ class Session:
         self.backend = backend
         self._world = world
         self._extended = Extended(self)
+        self._in_copy = False
         self._copying: asyncio.Timeout | None = None
         self._canceled = False
         self._kept_copy_id: int | None = None
@@ -81,9 +82,10 @@ class Session:
 
     async def cancel(self) -> None:
         """Cancel what runs now. A COPY is the double's own work; the rest is PostgreSQL's."""
-        if self._copying is not None:
+        if self._in_copy:
             self._canceled = True
-            self._copying.reschedule(asyncio.get_running_loop().time())
+            if self._copying is not None:
+                self._copying.reschedule(asyncio.get_running_loop().time())
         else:
             await self.backend.cancel()
 
@@ -148,6 +150,8 @@ class Session:
             return await self.fail(ServerError(f"{message} block", "25P02"))
         self._maybe_drop("drop-before-copy")
         record = CopyRecord(next(self._world.queries), sql.without_literals(text.strip()))
+        # From the moment on that somebody can see this COPY, it can be cancelled.
+        self._in_copy, self._canceled = True, False
         self._world.records.append(record)
         run = CopyRun(self._world, self.backend, text, record)
         try:
@@ -170,9 +174,10 @@ class Session:
         return True
 
     async def _copy_in_time(self, run: CopyRun) -> ServerError | None:
-        milliseconds = int((await self.backend.rows(_TIMEOUT_SETTING))[0][0] or 0)
-        self._canceled = False
         try:
+            milliseconds = int((await self.backend.rows(_TIMEOUT_SETTING))[0][0] or 0)
+            if self._canceled:
+                return _canceled(next(self._world.queries))
             async with asyncio.timeout(milliseconds / 1000 or None) as self._copying:
                 await run.run()
         except TimeoutError:
@@ -180,7 +185,7 @@ class Session:
         except ServerError as error:
             return error
         finally:
-            self._copying = None
+            self._in_copy, self._copying = False, None
         return None
 
     async def fail(self, error: ServerError) -> bool:
