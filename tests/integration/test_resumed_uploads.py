@@ -16,6 +16,7 @@ from engine.config import TransferConfig
 from engine.errors import AccessDenied, ConnectionFailed, NotFound, S3Error, SourceChanged
 from engine.events import BytesMoved, StartedOver, TakenUp, UploadKept, UploadLeft
 from engine.records import UploadIntent
+from engine.testing.gate_log import LoggedRequest
 from engine.transfer import FileSource, upload
 from engine.types import MiB, S3Url
 from tests.integration.conftest import Scene
@@ -34,6 +35,12 @@ class Job(Kept):
 
     path: Path
     config: TransferConfig = CONFIG
+    pieces: int = 0
+    stopped: datetime | None = None
+
+    async def stop_after(self, pieces: int) -> None:
+        await super().stop_after(pieces)
+        self.pieces, self.stopped = pieces, datetime.now(UTC)
 
     async def run(self, **journal: Any) -> None:
         async with self.process(**journal) as context:
@@ -52,9 +59,17 @@ class Job(Kept):
         assert not self.rows.open
 
     def sent(self) -> list[int | None]:
-        """A request that was cut short by the stop counts as none."""
+        """A request that was on its way at the stop counts as none, unless its part was kept."""
         log = self.scene.log("UploadPart")
-        return [entry.part_number for entry in log if not entry.failed]
+        again = [e.part_number for e in log if self.stopped and e.at > self.stopped]
+        return [
+            entry.part_number
+            for place, entry in enumerate(log)
+            if not entry.failed and not (self._cut(place, entry) and entry.part_number in again)
+        ]
+
+    def _cut(self, place: int, entry: LoggedRequest) -> bool:
+        return self.stopped is not None and place >= self.pieces and entry.at <= self.stopped
 
 
 @pytest.fixture
