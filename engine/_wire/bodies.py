@@ -1,4 +1,5 @@
-"""Bodies between a connection and files: by a mover over a plain socket, by a ring over TLS.
+"""Bodies between a connection and files: by a mover over a plain socket, and up over TLS of our
+own; else by a ring.
 
 What lives here: the half of a connection that hands bodies to threads and waits for them. What
 must not: the head of an exchange, how bytes are moved (``spans``, ``rings``).
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from abc import abstractmethod
 from collections.abc import Callable
 
@@ -19,7 +21,8 @@ from engine._wire.outbox import Outbox
 from engine._wire.pacer import Pacer
 from engine._wire.rings import FileThread, Intake, Outtake, Ring
 from engine._wire.sockets import unsent
-from engine._wire.spans import FileToSocket, SocketToFile, Span, Update
+from engine._wire.spans import FileOut, FileToSocket, SocketToFile, Span, Update
+from engine._wire.tls_spans import FileToTls, TlsLender
 from engine._wire.waiting import Waiting
 from engine.config import Timeouts
 from engine.errors import ConnectionFailed
@@ -76,6 +79,12 @@ class Bodies(Waiting):
         free = not self._secure and self.pacer is None
         return free and self._transport is not None and not self._lost
 
+    @property
+    def sends_files(self) -> bool:
+        """Whether a mover may send a file: over a plain socket, or over TLS of our own."""
+        lends = isinstance(self._transport, TlsLender) and self.pacer is None and not self._lost
+        return lends or self.lends_socket
+
     async def send_file(
         self, movers: Movers, head: bytes, descriptor: int, offset: int, length: int
     ) -> bool:
@@ -87,9 +96,13 @@ class Bodies(Waiting):
         """
         self._check_sendable()
         assert not self._out.busy, "the transport would be overtaken"
-        span = FileToSocket(self.dress(head), descriptor, offset, length)
-        await self._move(movers, span, "sending")
-        self._sent_by_movers += span.sent
+        span: FileOut
+        if isinstance(self._transport, TlsLender):
+            span = await self._over_tls(self._transport, movers, head, descriptor, offset, length)
+        else:
+            span = FileToSocket(self.dress(head), descriptor, offset, length)
+            await self._move(movers, span, "sending")
+            self._sent_by_movers += span.sent
         if self._has_head() and span.left:
             self._early = True
         if span.error is not None and not span.of_socket and not self._early:
@@ -101,6 +114,51 @@ class Bodies(Waiting):
         if self._early:
             raise EarlyAnswer
         return not span.ended
+
+    async def _over_tls(
+        self,
+        lender: TlsLender,
+        movers: Movers,
+        head: bytes,
+        descriptor: int,
+        offset: int,
+        length: int,
+    ) -> FileToTls:
+        """Lend TLS to a mover until the file is sent, or an answer or an error ends it; returns
+        the last span. In between read what the peer has to say to TLS itself."""
+        head, plain, read = self.dress(head), 0, [True]
+
+        def heard() -> None:
+            read[0] = True
+            self._notify()
+
+        def goes_on() -> bool:
+            return self._has_head() or (read[0] and not self._out.paused)
+
+        await self._wait(goes_on, self._timeouts.stall, "sending")
+        while True:
+            lent = lender.lend()
+            if lent is None:  # the connection ends
+                await self._wait(self._has_head, self._timeouts.stall, "sending")
+                self._early = True
+                raise EarlyAnswer
+            if not lent.unsent:  # the transport has sent it itself, before an answer of TLS's
+                length, plain = length - plain, 0
+            span = FileToTls(lent, head, descriptor, offset, length, plain)
+            read[0] = False
+            try:
+                await self._move(movers, span, "sending")
+            finally:
+                self._sent_by_movers += span.sent
+                lender.take_back(span.unsent, heard)
+            if not span.heard:
+                if isinstance(span.error, ssl.SSLError):
+                    raise self._fail(ConnectionFailed(f"TLS failed: {span.error}"))
+                return span
+            await self._wait(goes_on, self._timeouts.stall, "sending")
+            if self._has_head():
+                return span
+            head, offset, length, plain = span.head, span.offset, span.left, span.plain
 
     async def receive_file(
         self,

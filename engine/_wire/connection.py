@@ -18,8 +18,8 @@ the caller's own buffer: nothing is copied. Everything else goes through a small
 whose bytes the pure ``ResponseReader`` takes apart. A full target pauses reading at once: the
 kernel's window is the flow control.
 Waiting: every wait has a limit in seconds since the last progress, by the loop's clock.
-Files: see ``bodies``; over a plain socket a mover moves them, and the transport leaves that
-direction alone meanwhile; else a ring lies between the transport and the file.
+Files: see ``bodies``; over a plain socket, and up over TLS, a mover moves them, and the transport
+leaves that direction alone meanwhile; else a ring lies between the transport and the file.
 """
 
 from __future__ import annotations

@@ -152,11 +152,11 @@ class _Mover:
         self._selector.register(self._ear, selectors.EVENT_READ)
         try:
             while self._running:
-                for key, _ in self._wait():
+                for key, ready in self._wait():
                     if key.data is None:
                         self._listen()
                     elif key.data in self._under_way:
-                        self._step(key.data)
+                        self._step(key.data, ready)
         finally:
             for span in list(self._under_way):
                 self._finish(span)
@@ -191,7 +191,8 @@ class _Mover:
             span.error = error
         self._look(span)
 
-    def _step(self, span: Span) -> None:
+    def _step(self, span: Span, ready: int) -> None:
+        span.ready = ready
         try:
             span.step(self._tools)
         except OSError as error:
@@ -199,7 +200,7 @@ class _Mover:
         self._look(span)
 
     def _look(self, span: Span) -> None:
-        if span.error is not None or span.ended or not span.left:
+        if span.error is not None or span.ended or span.heard or not span.left:
             self._finish(span)
 
     def _finish(self, span: Span) -> None:

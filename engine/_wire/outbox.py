@@ -36,6 +36,11 @@ class Outbox:
         """Whether bytes of ours have not even been given to the transport."""
         return self._piece is not None and self._written < len(self._piece)
 
+    @property
+    def paused(self) -> bool:
+        """Whether the transport holds bytes, of whoever they are."""
+        return self._paused
+
     def attach(self, transport: asyncio.Transport, *, secure: bool) -> None:
         """Write to ``transport`` from now on."""
         self._transport = transport

@@ -1,7 +1,8 @@
 """Rings of buffers between a connection and a file, and the thread at their other end.
 
 What lives here: bodies on their way through buffers of ours, in both directions. What must not:
-sockets, HTTP. Over a plain socket the kernel moves files by itself (``spans.py``).
+sockets, HTTP. Over a plain socket the kernel moves files by itself (``spans.py``), and over TLS of
+our own a mover sends them (``tls_spans.py``).
 
 Down, the connection fills a buffer and hands it over; the thread sums it, writes it and gives it
 back. Up, the thread reads ahead, and the connection gives back what the transport has let go of.

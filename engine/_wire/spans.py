@@ -1,7 +1,7 @@
 """Spans: bodies on their way between a plain socket and a file, one step at a time.
 
 What lives here: the steps, which a mover's thread makes (``mover.py``). What must not: waiting,
-choosing whose turn it is, HTTP.
+choosing whose turn it is, HTTP, TLS (``tls_spans.py``).
 
 Down: ``splice`` takes the bytes from the socket to the file without a copy of ours. The sum is
 made of what the file then holds, read back while it is in the kernel's cache. Up: ``sendfile``.
@@ -86,6 +86,8 @@ class Span(ABC):
         left: Bytes still to move; the loop may read it at any time.
         ended: The socket (down) or the file (up) ended before the span did.
         error: Why it broke off, of the file or of the socket.
+        ready: What the socket is ready for, at a step.
+        heard: There is something to read, which ends a span that cannot go on meanwhile.
         over: The mover has let go of it.
     """
 
@@ -98,6 +100,8 @@ class Span(ABC):
         self.ended = False
         self.error: OSError | None = None
         self.of_socket = False
+        self.ready = 0
+        self.heard = False
         self.over = False
         self._socket: socket.socket | None = None
         self._seen = (-1, -1)
@@ -300,20 +304,39 @@ class SocketToFile(Span):
         self.left -= count
 
 
-@final
-class FileToSocket(Span):
-    """A head, and a span of a file behind it."""
+class FileOut(Span):
+    """A head, and a span of a file behind it.
 
-    events = selectors.EVENT_WRITE
+    Attributes:
+        sent: Bytes, head included, before they are enciphered.
+    """
 
     def __init__(self, head: bytes, descriptor: int, offset: int, left: int) -> None:
         super().__init__(descriptor, offset, left)
-        self.sent = 0  # head included
+        self.sent = 0
         self._head = memoryview(head)
 
     def begin(self, tools: Tools) -> None:
         # Of no effect where the file was read to be summed a moment ago.
         read_ahead(self.descriptor, self.offset, self.left)
+
+    def end(self) -> None:
+        """Nothing was set."""
+
+    def moves(self) -> bool:
+        queue = self.waiting(_TIOCOUTQ)
+        # Nothing is left in the kernel: it is the disk that is slow.
+        return self.changed(queue) or not queue
+
+    def arrived(self) -> int | None:
+        return None
+
+
+@final
+class FileToSocket(FileOut):
+    """As it is."""
+
+    events = selectors.EVENT_WRITE
 
     def step(self, tools: Tools) -> None:
         try:
@@ -331,17 +354,6 @@ class FileToSocket(Span):
                 budget -= gone
         except BlockingIOError:
             return
-
-    def end(self) -> None:
-        """Nothing was set."""
-
-    def moves(self) -> bool:
-        queue = self.waiting(_TIOCOUTQ)
-        # Nothing is left in the kernel: it is the disk that is slow.
-        return self.changed(queue) or not queue
-
-    def arrived(self) -> int | None:
-        return None
 
     def _send(self, tools: Tools, size: int) -> int:
         if tools.sendfile:

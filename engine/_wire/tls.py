@@ -6,12 +6,13 @@ certificates are trusted (``connect``), HTTP.
 Why not the loops' own: they keep what was received, and what OpenSSL made of it, in buffers of
 256 KiB and 340 KiB for each connection and for good, up to 300 MB for the 512 connections that
 small objects on a far server are worth. Here all connections share the buffer that takes what comes
-and the two that OpenSSL reads and writes, and a connection has only what is left of a record that
-has not come whole; so bytes are also taken apart while they are in a core's cache.
+and the one that OpenSSL reads, and a connection has only what is left of a record that has not come
+whole; so bytes are also taken apart while they are in a core's cache. What OpenSSL writes is a
+connection's own, because a mover may send a file by it (``tls_spans``): 22 KiB, or a unit of those.
 
 Rules of this file
 - OpenSSL is given whole records only, and takes each at once: nothing of one connection is left in
-  the shared buffers when something of another comes, or when anybody else is called. So it is also
+  the buffers when something of another comes, or when anybody else is called. So it is also
   asked for plaintext only when there is some: its "want read" is an exception that costs as much as
   deciphering.
 - Whoever reads may pause at any byte: what came behind it is kept aside until he goes on.
@@ -21,12 +22,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from typing import Any, cast, final
 
 from engine._wire.connection import Connection
+from engine._wire.tls_spans import RECORD, LentTls, TlsLender
 
-# Of a record's plaintext (RFC 8446, 5.1).
-RECORD = 16 * 1024
 _HEADER = 5
 # A body in small records leaves the buffer of its connection small; of bigger ones there are fewer
 # connections, and to write all at once is a tenth cheaper.
@@ -43,11 +44,11 @@ class TlsBuffers:
 
     def __init__(self) -> None:
         self.received = memoryview(bytearray(RECEIVE))
-        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.incoming = ssl.MemoryBIO()
 
 
 @final
-class TlsTransport(asyncio.BufferedProtocol, asyncio.Transport):
+class TlsTransport(asyncio.BufferedProtocol, TlsLender):
     """The protocol of a plain transport, and the transport of a ``Connection``.
 
     Args:
@@ -60,7 +61,7 @@ class TlsTransport(asyncio.BufferedProtocol, asyncio.Transport):
         super().__init__()
         self.above = above
         self._received = buffers.received
-        self._incoming, self._outgoing = buffers.incoming, buffers.outgoing
+        self._incoming, self._outgoing = buffers.incoming, ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
         self._below: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
@@ -74,6 +75,8 @@ class TlsTransport(asyncio.BufferedProtocol, asyncio.Transport):
         self._part = b""  # of the record that is coming in
         self._error: Exception | None = None
         self._eof = False
+        self._heard: Callable[[], None] | None = None
+        self._unsent = memoryview(b"")  # by a mover
 
     async def shaken(self) -> None:
         """Wait for the end of the handshake.
@@ -126,6 +129,19 @@ class TlsTransport(asyncio.BufferedProtocol, asyncio.Transport):
             self._paused = False
             self._loop.call_soon(self._go_on)
 
+    def lend(self) -> LentTls | None:
+        if self._held and not self._paused:
+            self._go_on()  # which was to come in a moment
+        if self._held or self._eof or self._error is not None or not self._open:
+            return None
+        self.pause_reading()
+        unsent, self._unsent = self._unsent, self._unsent[:0]
+        return LentTls(self._ssl, self._outgoing, unsent)
+
+    def take_back(self, unsent: memoryview, heard: Callable[[], None]) -> None:
+        self._unsent, self._heard = unsent, heard
+        self.resume_reading()
+
     def is_closing(self) -> bool:
         """Whether it is of no use any more."""
         return self._below is None or self._below.is_closing()
@@ -160,6 +176,7 @@ class TlsTransport(asyncio.BufferedProtocol, asyncio.Transport):
             self._aside += bytes(self._received[:nbytes])
         else:
             self._take(self._received[:nbytes])
+        self._tell()
 
     def eof_received(self) -> bool:
         self._eof = True
@@ -167,6 +184,7 @@ class TlsTransport(asyncio.BufferedProtocol, asyncio.Transport):
             return True  # what came before is delivered first
         if self._open:
             self.above.eof_received()
+        self._tell()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -179,6 +197,7 @@ class TlsTransport(asyncio.BufferedProtocol, asyncio.Transport):
         else:
             self.above.connection_lost(self._error or exc)
         self._open = False
+        self._tell()
 
     def pause_writing(self) -> None:
         if self._open:
@@ -187,6 +206,12 @@ class TlsTransport(asyncio.BufferedProtocol, asyncio.Transport):
     def resume_writing(self) -> None:
         if self._open:
             self.above.resume_writing()
+
+    def _tell(self) -> None:
+        """Whoever lent this is waiting for what was read."""
+        heard, self._heard = self._heard, None
+        if heard is not None:
+            heard()
 
     # Records.
 
@@ -210,7 +235,8 @@ class TlsTransport(asyncio.BufferedProtocol, asyncio.Transport):
 
     def _flush(self) -> None:
         if self._outgoing.pending:
-            data = self._outgoing.read()
+            data = b"".join((self._unsent, self._outgoing.read()))
+            self._unsent = self._unsent[:0]
             if self._below is not None:
                 self._below.write(data)
 
@@ -323,7 +349,7 @@ class TlsTransport(asyncio.BufferedProtocol, asyncio.Transport):
         self.abort()
 
     def _go_on(self) -> None:
-        if self._paused or not self._open:
+        if self._paused or not self._held or not self._open:
             return
         self._held = False
         try:

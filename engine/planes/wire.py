@@ -384,7 +384,7 @@ class WirePlane(DataPlane):
             connection.begin_send(buffer[:length], head)
             await connection.sent()
             return
-        if source.descriptor is None or not connection.lends_socket:
+        if source.descriptor is None or not connection.sends_files:
             outtake = Outtake(source, offset, length, self._pieces)
             await connection.send_from(self._file_thread, head, outtake)
             return

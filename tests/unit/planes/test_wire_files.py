@@ -1,23 +1,33 @@
-"""Files that the kernel sends by itself: the same rules as for bytes that we hand over."""
+"""Files that movers send, also over TLS: the same rules as for bytes that we hand over."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from socket import SO_RCVBUF, SOL_SOCKET
 from typing import Any
 
 import anyio
 import pytest
+import trustme
 
 from engine._wire import spans
-from engine.config import Timeouts
+from engine._wire.connection import Connection
+from engine.clock import LoopClock
+from engine.config import Endpoints, Timeouts
 from engine.errors import ConnectionFailed, ProtocolError, S3Error, SourceChanged
+from engine.planes.wire import WirePlane
 from engine.threads import ThreadDoor
 from engine.transfer.sources import FileSource
 from engine.types import KiB, MiB, UploadId
-from tests.unit.origin import Exchange, error_xml, run_origin
-from tests.unit.planes.test_wire import CRC, PATH, SHORT, URL, data_of, plane_of
+from tests.unit.origin import Exchange, Origin, error_xml, run_origin
+from tests.unit.planes.test_wire import CRC, PATH, SHORT, URL, StaticLease, data_of, plane_of
 
 
 @pytest.fixture
@@ -27,18 +37,63 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture(params=[True, False], ids=["sendfile", "without"])
-def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """With the feature and without it, as on a system that lacks it."""
-    if not request.param:
+Between = Callable[[int], AbstractAsyncContextManager[int]]
+WAYS = ["sendfile", "without", "tls", "rings"]
+Open = Callable[..., AbstractAsyncContextManager[tuple[Origin, WirePlane]]]
+
+
+@pytest.fixture(params=WAYS)
+def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Open:
+    """An origin and a plane: with sendfile and without it, as on a system that lacks it; over TLS
+    by movers, and by rings, as where a proxy is in between."""
+    way = request.param
+    if way == "without":
         monkeypatch.setattr(spans, "HAS_SENDFILE", False)
-    return bool(request.param)
+    if way == "rings":
+        monkeypatch.setattr(Connection, "sends_files", False)
+    if way in ("tls", "rings"):
+        return partial(over_tls, tmp_path)
+    return over_http
 
 
-async def test_parts_of_a_file_arrive_as_they_are(file: Path, either_way: bool) -> None:
+@asynccontextmanager
+async def over_http(timeouts: Timeouts | None = None) -> AsyncIterator[tuple[Origin, WirePlane]]:
+    async with run_origin() as origin, plane_of(origin, timeouts) as plane:
+        yield origin, plane
+
+
+@asynccontextmanager
+async def over_tls(
+    folder: Path, timeouts: Timeouts | None = None, between: Between | None = None
+) -> AsyncIterator[tuple[Origin, WirePlane]]:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    async with AsyncExitStack() as stack:
+        origin = await stack.enter_async_context(run_origin(context))
+        port = origin.port
+        if between is not None:
+            port = await stack.enter_async_context(between(port))
+        plane = WirePlane(
+            Endpoints(
+                s3=f"https://127.0.0.1:{port}",
+                ca_bundle=str(folder / "ca.pem"),
+                timeouts=timeouts or Timeouts(),
+            ),
+            StaticLease(),
+            clock=LoopClock(),
+            threads=ThreadDoor(),
+            user_agent="s3engine/test",
+        )
+        stack.push_async_callback(plane.aclose)
+        yield origin, plane
+
+
+async def test_parts_of_a_file_arrive_as_they_are(file: Path, opened: Open) -> None:
     """On one connection, one behind the other: nothing overtakes a head."""
     data = file.read_bytes()
-    async with run_origin() as origin, plane_of(origin) as plane:
+    async with opened() as (origin, plane):
         with FileSource(file) as source:
             for number, offset in enumerate(range(0, len(data), 2 * MiB), 1):
                 length = min(2 * MiB, len(data) - offset)
@@ -65,7 +120,7 @@ async def test_it_is_told_how_long_movers_were_at_work(file: Path) -> None:
         assert not any(others), "one file needs one"
 
 
-async def test_a_reader_that_takes_its_time_gets_every_byte(file: Path, either_way: bool) -> None:
+async def test_a_reader_that_takes_its_time_gets_every_byte(file: Path, opened: Open) -> None:
     """The socket fills up and empties again many times."""
 
     async def slow(exchange: Exchange) -> None:
@@ -77,7 +132,7 @@ async def test_a_reader_that_takes_its_time_gets_every_byte(file: Path, either_w
         exchange.origin.objects[PATH] = bytes(body)
         await exchange.answer(200, b"", ETag='"e"')
 
-    async with run_origin() as origin, plane_of(origin) as plane:
+    async with opened() as (origin, plane):
         origin.script.append(slow)
         with FileSource(file) as source:
             await plane.put_object(URL, source, CRC)
@@ -85,7 +140,7 @@ async def test_a_reader_that_takes_its_time_gets_every_byte(file: Path, either_w
 
 
 @pytest.mark.parametrize("reset", [False, True])
-async def test_an_early_answer_stops_the_file(file: Path, reset: bool, either_way: bool) -> None:
+async def test_an_early_answer_stops_the_file(file: Path, reset: bool, opened: Open) -> None:
     async def early(exchange: Exchange) -> None:
         await exchange.reader.read(1000)
         await exchange.answer(403, error_xml("AccessDenied"))
@@ -93,7 +148,7 @@ async def test_an_early_answer_stops_the_file(file: Path, reset: bool, either_wa
             exchange.reset()
         exchange.close = True
 
-    async with run_origin() as origin, plane_of(origin) as plane:
+    async with opened() as (origin, plane):
         origin.script.append(early)
         with FileSource(file) as source, pytest.raises((S3Error, ConnectionFailed)) as caught:
             await plane.put_object(URL, source, CRC)
@@ -102,28 +157,28 @@ async def test_an_early_answer_stops_the_file(file: Path, reset: bool, either_wa
         assert "busy=0" in repr(plane) and "idle=0" in repr(plane)
 
 
-async def test_a_success_before_the_whole_file_is_an_error(file: Path, either_way: bool) -> None:
+async def test_a_success_before_the_whole_file_is_an_error(file: Path, opened: Open) -> None:
     async def early(exchange: Exchange) -> None:
         await exchange.reader.read(70_000)
         await exchange.answer(200, ETag='"e1"')
         await anyio.sleep(30)
 
     os.truncate(file, 64 * MiB)
-    async with run_origin() as origin, plane_of(origin) as plane:
+    async with opened() as (origin, plane):
         origin.script.append(early)
         with FileSource(file) as source:
             with pytest.raises(ProtocolError, match="before it had the whole body"):
                 await plane.put_object(URL, source, CRC)
 
 
-async def test_a_file_that_is_cut_while_it_is_sent_is_named(file: Path, either_way: bool) -> None:
+async def test_a_file_that_is_cut_while_it_is_sent_is_named(file: Path, opened: Open) -> None:
     """Neither padded nor short: the connection ends, and S3 has nothing."""
 
     async def cut(exchange: Exchange) -> None:
         os.truncate(file, 3)
         await exchange.read_body()
 
-    async with run_origin() as origin, plane_of(origin) as plane:
+    async with opened() as (origin, plane):
         origin.script.append(cut)
         with FileSource(file) as source:
             with pytest.raises(SourceChanged, match="shorter"):
@@ -132,12 +187,12 @@ async def test_a_file_that_is_cut_while_it_is_sent_is_named(file: Path, either_w
         assert "busy=0" in repr(plane) and "idle=0" in repr(plane)
 
 
-async def test_a_server_that_does_not_read_a_file_is_given_up(file: Path, either_way: bool) -> None:
+async def test_a_server_that_does_not_read_a_file_is_given_up(file: Path, opened: Open) -> None:
     async def deaf(exchange: Exchange) -> None:
         await anyio.sleep(30)
 
     os.truncate(file, 64 * MiB)
-    async with run_origin() as origin, plane_of(origin, SHORT) as plane:
+    async with opened(SHORT) as (origin, plane):
         origin.script.append(deaf)
         with FileSource(file) as source:
             with pytest.raises(ConnectionFailed, match="timed out"):
@@ -145,7 +200,7 @@ async def test_a_server_that_does_not_read_a_file_is_given_up(file: Path, either
 
 
 @pytest.mark.slow
-async def test_a_slow_link_is_no_silent_server(file: Path, either_way: bool) -> None:
+async def test_a_slow_link_is_no_silent_server(file: Path, opened: Open) -> None:
     """The kernel has taken megabytes and sends them for longer than any limit: that is progress,
     though nothing of it is seen above."""
 
@@ -162,20 +217,20 @@ async def test_a_slow_link_is_no_silent_server(file: Path, either_way: bool) -> 
     # 80 times 64 KiB take 2.4 s or more. A busy machine may lose half a second between two of them.
     os.truncate(file, 5 * MiB)
     patient = Timeouts(connect=5.0, first_byte=30.0, stall=0.8)
-    async with run_origin() as origin, plane_of(origin, patient) as plane:
+    async with opened(patient) as (origin, plane):
         origin.script.append(slow)
         with FileSource(file) as source:
             await plane.put_object(URL, source, CRC)
 
 
-async def test_a_cancelled_send_leaves_nothing_behind(file: Path, either_way: bool) -> None:
+async def test_a_cancelled_send_leaves_nothing_behind(file: Path, opened: Open) -> None:
     """Neither a descriptor nor a callback that sends on."""
 
     async def deaf(exchange: Exchange) -> None:
         await anyio.sleep(30)
 
     os.truncate(file, 64 * MiB)
-    async with run_origin() as origin, plane_of(origin) as plane:
+    async with opened() as (origin, plane):
         origin.script.append(deaf)
         with FileSource(file) as source:
             with anyio.move_on_after(0.2) as scope:
@@ -183,6 +238,56 @@ async def test_a_cancelled_send_leaves_nothing_behind(file: Path, either_way: bo
             assert scope.cancelled_caught
             await anyio.sleep(0.05)
         assert "busy=0" in repr(plane) and "idle=0" in repr(plane)
+
+
+@asynccontextmanager
+async def late_tickets(port: int) -> AsyncIterator[int]:
+    """A forwarder that holds back what TLS says of itself behind the handshake until 2 MiB have
+    gone by, and lets it drip then: in the middle of records, with bytes of ours in between."""
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        turns, gone, late = 0, 0, asyncio.Event()
+
+        async def up() -> None:
+            nonlocal turns, gone
+            while piece := await reader.read(64 * KiB):
+                turns += 1
+                gone += len(piece)
+                if gone > 2 * MiB:
+                    late.set()
+                back.write(piece)
+                await back.drain()
+
+        async def down() -> None:
+            while piece := await there.read(64 * KiB):
+                if turns > 1 and not late.is_set():
+                    await late.wait()
+                    for byte in piece[:600]:
+                        writer.write(bytes([byte]))
+                        await asyncio.sleep(0)
+                    piece = piece[600:]
+                writer.write(piece)
+
+        with contextlib.suppress(OSError):
+            await asyncio.gather(up(), down())
+        back.transport.abort()
+        writer.transport.abort()
+
+    server = await asyncio.start_server(forward, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+async def test_tickets_in_the_middle_of_a_file_are_no_answer(file: Path, tmp_path: Path) -> None:
+    async with over_tls(tmp_path, between=late_tickets) as (origin, plane):
+        with FileSource(file) as source:
+            await plane.put_object(URL, source, CRC)
+            await plane.put_object(URL, source, CRC)
+        assert origin.objects[PATH] == file.read_bytes()
+        assert origin.connections == 1
 
 
 async def test_descriptors_go_with_their_connections(file: Path) -> None:
