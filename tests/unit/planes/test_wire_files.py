@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
+import shutil
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from socket import SO_RCVBUF, SOL_SOCKET
+from random import Random
+from subprocess import DEVNULL, PIPE
 from typing import Any
 
 import anyio
@@ -75,19 +79,25 @@ async def over_tls(
         port = origin.port
         if between is not None:
             port = await stack.enter_async_context(between(port))
-        plane = WirePlane(
-            Endpoints(
-                s3=f"https://127.0.0.1:{port}",
-                ca_bundle=str(folder / "ca.pem"),
-                timeouts=timeouts or Timeouts(),
-            ),
-            StaticLease(),
-            clock=LoopClock(),
-            threads=ThreadDoor(),
-            user_agent="s3engine/test",
-        )
-        stack.push_async_callback(plane.aclose)
-        yield origin, plane
+        plane = plane_at(f"https://127.0.0.1:{port}", folder / "ca.pem", timeouts)
+        yield origin, await stack.enter_async_context(plane)
+
+
+@asynccontextmanager
+async def plane_at(
+    where: str, bundle: Path, timeouts: Timeouts | None = None
+) -> AsyncIterator[WirePlane]:
+    plane = WirePlane(
+        Endpoints(s3=where, ca_bundle=str(bundle), timeouts=timeouts or Timeouts()),
+        StaticLease(),
+        clock=LoopClock(),
+        threads=ThreadDoor(),
+        user_agent="s3engine/test",
+    )
+    try:
+        yield plane
+    finally:
+        await plane.aclose()
 
 
 async def test_parts_of_a_file_arrive_as_they_are(file: Path, opened: Open) -> None:
@@ -205,8 +215,8 @@ async def test_a_slow_link_is_no_silent_server(file: Path, opened: Open) -> None
     though nothing of it is seen above."""
 
     async def slow(exchange: Exchange) -> None:
-        socket = exchange.writer.get_extra_info("socket")
-        socket.setsockopt(SOL_SOCKET, SO_RCVBUF, 128 * KiB)
+        handle = exchange.writer.get_extra_info("socket")
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 128 * KiB)
         left = int(exchange.request.headers["content-length"])
         while left:
             got = len(await exchange.reader.read(min(left, 64 * KiB)))
@@ -288,6 +298,49 @@ async def test_tickets_in_the_middle_of_a_file_are_no_answer(file: Path, tmp_pat
             await plane.put_object(URL, source, CRC)
         assert origin.objects[PATH] == file.read_bytes()
         assert origin.connections == 1
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command")
+async def test_new_keys_in_the_middle_of_a_file_are_no_answer(tmp_path: Path) -> None:
+    """Asked for by the server while the socket is full: our answer to that comes behind what is
+    enciphered already, and the rest is under the new keys."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem
+    issued.write_to_path(str(tmp_path / "pem"))
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    file, data = tmp_path / "file", Random(1).randbytes(24 * MiB + 7)
+    file.write_bytes(data)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = f"openssl s_server -accept {port} -naccept 1 -cert pem -key pem -ign_eof"
+    server = await asyncio.create_subprocess_exec(
+        *command.split(), cwd=tmp_path, stdin=PIPE, stdout=PIPE, stderr=DEVNULL
+    )
+    assert server.stdin is not None and server.stdout is not None
+    said, got = server.stdin, bytearray()
+    try:
+        while b"ACCEPT" not in got:
+            got += await server.stdout.read(100)
+        async with plane_at(f"https://127.0.0.1:{port}", tmp_path / "ca.pem") as plane:
+            with FileSource(file) as source:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(plane.put_object, URL, source, CRC)
+                    for mark in range(5 * MiB, 24 * MiB, 5 * MiB):
+                        while len(got) < mark:
+                            got += await server.stdout.read(64 * KiB)
+                        await anyio.sleep(0.05)  # it waits for us: the socket fills up
+                        said.write(b"K\n")
+                    while data[-7:] not in got[-9000:]:
+                        got += await server.stdout.read(64 * KiB)
+                    said.write(b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 0\r\n\r\n')
+        words = re.compile(rb"SSL_do_handshake -> 1\n|Read BLOCK\n")
+        assert len(words.findall(got)) >= 4
+        assert CRC.update(words.sub(b"", got)[-len(data) :]) == CRC.update(data)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            server.kill()
+        await server.wait()
 
 
 async def test_descriptors_go_with_their_connections(file: Path) -> None:
