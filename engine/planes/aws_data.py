@@ -24,6 +24,7 @@ from engine.pace import Pace
 from engine.planes.answers import check_echo, check_etag, check_span, etag_of, object_info
 from engine.planes.aws_calls import AwsCalls
 from engine.planes.aws_parameters import checksum_field, parameters
+from engine.planes.file_work import read_span, store_span, sum_span
 from engine.planes.regions import BucketRegions
 from engine.protocols import ByteSink, ByteSource, ChecksumAlgorithm, Clock, DataPlane, Lease
 from engine.shield import to_the_end
@@ -194,7 +195,10 @@ class AwsDataPlane(DataPlane):
         """Sum, send, check; returns the answer's fields, the sum, and whether S3 echoed it."""
         crc = checksum = None
         if algorithm is not None:
-            crc = await self._threads.run(_sum, source, offset, length, algorithm)
+            buffer = memoryview(bytearray(0 if source.memory is not None else min(PIECE, length)))
+            crc = await self._threads.run(
+                sum_span, source, offset, length, algorithm, buffer, False
+            )
             checksum = Checksum(algorithm.name, algorithm.encode(crc))
             asked[checksum_field(algorithm.name)] = checksum.value
             asked["ChecksumAlgorithm"] = algorithm.name.upper()
@@ -246,7 +250,7 @@ class AwsDataPlane(DataPlane):
             if self._pace is not None:
                 await self._pace.take(len(view))
             await self._fill(url, body, view)
-            crc = await self._threads.run(_store, sink, offset + done, view, algorithm, crc)
+            crc = await self._threads.run(store_span, sink, offset + done, view, algorithm, crc)
             done += len(view)
         return crc
 
@@ -330,7 +334,7 @@ class _Body:
                 raise anyio.ClosedResourceError
             try:
                 watched = self._watched and size == self.left
-                await self._threads.run(_read, self._source, start, piece, watched)
+                await self._threads.run(read_span, self._source, start, piece, watched)
             except EngineError as error:
                 self.error = error
                 raise
@@ -353,41 +357,3 @@ class _Body:
 def _head(answer: Any) -> tuple[int, Mapping[str, str]]:
     metadata = answer["ResponseMetadata"]
     return int(metadata["HTTPStatusCode"]), metadata["HTTPHeaders"]
-
-
-def _read(source: ByteSource, offset: int, view: memoryview, watched: bool) -> None:
-    """In a thread: a span of the source; ``watched``: as it was when it was opened."""
-    source.read_into(offset, view)
-    if watched:
-        source.check_unchanged()
-
-
-def _sum(source: ByteSource, offset: int, length: int, algorithm: ChecksumAlgorithm) -> int:
-    """In a thread: the CRC of a span of the source."""
-    if source.memory is not None:
-        return algorithm.update(source.memory[offset : offset + length])
-    buffer = memoryview(bytearray(min(PIECE, length)))
-    crc = done = 0
-    while done < length:
-        view = buffer[: min(PIECE, length - done)]
-        source.read_into(offset + done, view)
-        crc = algorithm.update(view, crc)
-        done += len(view)
-    return crc
-
-
-def _store(
-    sink: ByteSink,
-    offset: int,
-    view: memoryview,
-    algorithm: ChecksumAlgorithm | None,
-    crc: int,
-) -> int:
-    """In a thread: sum the bytes, then write them."""
-    if algorithm is not None:
-        crc = algorithm.update(view, crc)
-    if sink.memory is not None:
-        sink.memory[offset : offset + len(view)] = view
-    else:
-        sink.write_at(offset, view)
-    return crc
