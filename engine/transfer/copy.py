@@ -20,6 +20,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
+from typing import TypeVar
 
 import anyio.lowlevel
 from msgspec import structs
@@ -63,6 +64,8 @@ from engine.types import (
     TransferResult,
     UploadId,
 )
+
+R = TypeVar("R", PutReceipt, PartReceipt)
 
 # A checksum that does not fit is fetched once more: the fault may have been on the way.
 _MAX_FETCHES = 2
@@ -155,15 +158,10 @@ async def _copy_whole(
                 await _check_source(info, reading)
             return await write.settle(error)
 
-    with _told(info.url):
-        try:
-            receipt, attempts = await context.retrier.run("copy object", target, send)
-        except EngineError as error:
-            if not may_have_worked(error):
-                raise
-            receipt, attempts = await look_for(info, target, began, error, context), 1
-    context.emit(PartDone(target, None, attempts))
-    context.emit(BytesMoved(target, info.size))
+    async def look(error: EngineError) -> PutReceipt:
+        return await look_for(info, target, began, error, context)
+
+    receipt = await _one_copy("copy object", info, target, None, send, look, context)
     verified = _compare(info, target, receipt.checksum, "do not use the copy")
     return receipt, verified
 
@@ -197,18 +195,35 @@ async def _copy_in_parts(
                         options=context.options,
                     )
 
-        with _told(info.url):
-            try:
-                receipt, attempts = await context.retrier.run("upload part copy", target, send)
-            except EngineError as error:
-                if not may_have_worked(error):
-                    raise
-                receipt, attempts = await look_for_part(wanted, part, upload_id, error, context), 1
-        context.emit(PartDone(target, part.range, attempts))
-        context.emit(BytesMoved(target, part.length))
-        return receipt
+        async def look(error: EngineError) -> PartReceipt:
+            return await look_for_part(wanted, part, upload_id, error, context)
+
+        return await _one_copy("upload part copy", info, target, part, send, look, context)
 
     return await _of_parts(info, wanted, plan, copy_part, context)
+
+
+async def _one_copy(
+    operation: str,
+    info: ObjectInfo,
+    target: S3Url,
+    part: Part | None,
+    send: Callable[[], Awaitable[R]],
+    look: Callable[[EngineError], Awaitable[R]],
+    context: TransferContext,
+) -> R:
+    """The object or a part of it: asked for; where every answer was lost, looked for; and told."""
+    with _told(info.url):
+        try:
+            receipt, attempts = await context.retrier.run(operation, target, send)
+        except EngineError as error:
+            if not may_have_worked(error):
+                raise
+            receipt, attempts = await look(error), 1
+    span, size = (None, info.size) if part is None else (part.range, part.length)
+    context.emit(PartDone(target, span, attempts))
+    context.emit(BytesMoved(target, size))
+    return receipt
 
 
 async def _of_parts(
