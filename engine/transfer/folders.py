@@ -18,13 +18,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Self, final
 
 from engine import disk
 from engine.errors import TransferError, UnsafeKey
+from engine.transfer.open_folders import OpenFolder, OpenFolders
 from engine.transfer.source_tree import SourceTree
 
 # Of one tree; a process may often have 1,024 descriptors, and most are for connections.
@@ -39,22 +39,15 @@ _NOT_A_FOLDER = frozenset({errno.ENOTDIR, errno.ELOOP, errno.EMLINK})
 
 
 @final
-class Folder:
-    """A folder in use. Calls take ``folder.name(...)`` and ``dir_fd=folder.at``.
+class Folder(OpenFolder):
+    """A folder in use. Calls take ``folder.name(...)`` and ``dir_fd=folder.at``."""
 
-    Attributes:
-        above: Its path below the root; empty for the root.
-        at: Its descriptor; None where the system wants whole paths.
-    """
-
-    __slots__ = ("above", "at", "identity", "path", "steps", "tree", "users")
+    __slots__ = ("identity", "path", "steps", "tree")
 
     def __init__(self, tree: OpenTree, above: str, path: str, at: int | None) -> None:
+        super().__init__(above, at)
         self.tree = tree
-        self.above = above
         self.path = path
-        self.at = at
-        self.users = 0
         pieces = above.split("/") if above else []
         self.steps = ["/".join(pieces[:length]) for length in range(1, len(pieces) + 1)]
         status = disk.fstat(at) if at is not None else disk.stat(path)
@@ -98,9 +91,8 @@ class OpenTree:
         self.single = single
         text = os.fspath(root)
         self._prefix = "" if text == "." else text if text.endswith(os.sep) else text + os.sep
-        self._lock = threading.Lock()
         self._root: Folder | None = None
-        self._folders: dict[str, Folder] = {}
+        self._folders = OpenFolders[Folder](MAX_FOLDERS)
         self._unsettled: list[int] = []
 
     def enter(self, target: Path) -> Folder:
@@ -114,23 +106,20 @@ class OpenTree:
         text = os.fspath(target)
         assert text.startswith(self._prefix), "a target outside of its tree"
         above = text[len(self._prefix) :].rpartition("/")[0]
-        with self._lock:
-            if self._folders and not self._root_in_place():
+        with self._folders.lock:
+            if len(self._folders) and not self._root_in_place():
                 raise moved_away(target, os.fspath(self.root))
             folder = self._folders.get(above)
             if folder is None or not self.in_place(folder):
                 if folder is not None:
-                    self._forget(folder)
+                    self._folders.forget(folder)
                 folder = self._open(above)
             folder.users += 1
             return folder
 
     def leave(self, folder: Folder) -> None:
         """As often as ``enter``."""
-        with self._lock:
-            folder.users -= 1
-            if not folder.users and self._folders.get(folder.above) is not folder:
-                _close(folder)
+        self._folders.leave(folder)
         if self.single:
             self.close()
 
@@ -156,14 +145,13 @@ class OpenTree:
     def settle(self) -> None:
         """Make the names of folders that were made durable."""
         if self._unsettled:
-            with self._lock:
+            with self._folders.lock:
                 self._settle()
 
     def close(self) -> None:
         """Nothing will be entered any more; what is in use is closed when it is left."""
-        with self._lock:
-            for folder in list(self._folders.values()):
-                self._forget(folder)
+        self._folders.close()
+        with self._folders.lock:
             while self._unsettled:
                 disk.close(self._unsettled.pop())
 
@@ -179,14 +167,9 @@ class OpenTree:
     # All that follows holds the lock.
 
     def _open(self, above: str) -> Folder:
-        if self._root is None or "" not in self._folders:
-            self._root = self._folders[""] = self._open_root()
-        if not above:
-            return self._root
-        if len(self._folders) > MAX_FOLDERS:
-            self._forget(self._folders[next(name for name in self._folders if name)])
-        folder = self._folders[above] = self._walk(self._root, above)
-        return folder
+        if self._root is None or self._folders.get("") is None:
+            self._root = self._folders.keep(self._open_root())
+        return self._folders.keep(self._walk(self._root, above)) if above else self._root
 
     def _open_root(self) -> Folder:
         path = os.fspath(self.root)
@@ -298,11 +281,6 @@ class OpenTree:
             disk.fsync(self._unsettled[-1])  # if it fails it stays, and fails for the next, too
             disk.close(self._unsettled.pop())
 
-    def _forget(self, folder: Folder) -> None:
-        self._folders.pop(folder.above, None)
-        if not folder.users:
-            _close(folder)
-
     def __repr__(self) -> str:
         return f"<OpenTree {self.root} folders={len(self._folders)}>"
 
@@ -366,12 +344,6 @@ class Trees:
 
     def __repr__(self) -> str:
         return f"<Trees {len(self._trees)}>"
-
-
-def _close(folder: Folder) -> None:
-    if folder.at is not None:
-        at, folder.at = folder.at, None
-        disk.close(at)
 
 
 def _sync_by_path(path: str) -> None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import final
 
 from engine import disk
 from engine.errors import TransferError
+from engine.transfer.open_folders import OpenFolder, OpenFolders
 
 # Those that are open at once: a walk goes folder by folder, and what waits is of the last ones.
 MAX_OPEN = 32
@@ -37,17 +37,6 @@ READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _LINK = frozenset({errno.ELOOP, errno.EMLINK, errno.ENOTDIR})
 
 
-class _Held:
-    """A folder that is open."""
-
-    __slots__ = ("above", "at", "users")
-
-    def __init__(self, above: str, at: int) -> None:
-        self.above = above
-        self.at = at
-        self.users = 0
-
-
 @final
 class SourceTree:
     """One root. Its methods block; any number of threads may call them."""
@@ -57,8 +46,7 @@ class SourceTree:
         text = os.fspath(root)
         self._prefix = "" if text == "." else text if text.endswith(os.sep) else text + os.sep
         self._length = len(self._prefix)
-        self._lock = threading.Lock()
-        self._held: dict[str, _Held] = {}
+        self._folders = OpenFolders[OpenFolder](MAX_OPEN)
 
     def open(self, path: Path) -> int:
         """A descriptor of the file ``path``, to be read.
@@ -98,70 +86,56 @@ class SourceTree:
                 found = sorted(items, key=_name)
             yield found
             return
-        held = self._enter(above)
+        folder = self._enter(above)
         try:
-            with os.scandir(held.at) as items:
+            with os.scandir(folder.at) as items:
                 found = sorted(items, key=_name)
             yield found
         finally:
-            self._leave(held)
+            self._folders.leave(folder)
 
     def close(self) -> None:
         """Nothing will be read any more; what is in use is closed when that is over."""
-        with self._lock:
-            for held in list(self._held.values()):
-                self._forget(held)
+        self._folders.close()
 
     def _open(self, relative: str) -> int:
         above, _, name = relative.rpartition("/")
-        held = self._enter(above)
+        folder = self._enter(above)
         try:
-            return disk.open(name, READ | _NO_LINK, dir_fd=held.at)
+            return disk.open(name, READ | _NO_LINK, dir_fd=folder.at)
         finally:
-            self._leave(held)
+            self._folders.leave(folder)
 
-    def _enter(self, above: str) -> _Held:
-        with self._lock:
-            held = self._held.get(above)
-            if held is None:
-                held = self._walk(above)
-            held.users += 1
-            return held
+    def _enter(self, above: str) -> OpenFolder:
+        with self._folders.lock:
+            folder = self._folders.get(above)
+            if folder is None:
+                folder = self._walk(above)
+            folder.users += 1
+            return folder
 
-    def _leave(self, held: _Held) -> None:
-        with self._lock:
-            held.users -= 1
-            if not held.users and self._held.get(held.above) is not held:
-                disk.close(held.at)
-
-    def _walk(self, above: str) -> _Held:
+    def _walk(self, above: str) -> OpenFolder:
         """Open a folder, from the nearest one that is open. Holds the lock."""
-        root = self._held.get("")
+        root = self._folders.get("")
         if root is None:
-            root = self._held[""] = _Held("", disk.open(os.fspath(self.root), _FOLDER))
+            root = OpenFolder("", disk.open(os.fspath(self.root), _FOLDER))
+            self._folders.keep(root)
         if not above:
             return root
-        nearest = above
-        while nearest not in self._held:
+        nearest, start = above, None
+        while start is None:
             nearest = nearest.rpartition("/")[0]
-        held = self._held[nearest]
-        at = held.at
+            start = self._folders.get(nearest)
+        assert start.at is not None
+        at = start.at
         for piece in above[len(nearest) :].lstrip("/").split("/"):
             try:
                 inner = disk.open(piece, _FOLDER | _NO_LINK, dir_fd=at)
             finally:
-                if at != held.at:
+                if at != start.at:
                     disk.close(at)
             at = inner
-        if len(self._held) > MAX_OPEN:
-            self._forget(self._held[next(name for name in self._held if name)])
-        made = self._held[above] = _Held(above, at)
-        return made
-
-    def _forget(self, held: _Held) -> None:
-        del self._held[held.above]
-        if not held.users:
-            disk.close(held.at)
+        return self._folders.keep(OpenFolder(above, at))
 
     def _inside(self, path: str) -> str:
         """Where a path leads, from the root."""
@@ -178,7 +152,7 @@ class SourceTree:
         )
 
     def __repr__(self) -> str:
-        return f"<SourceTree {self.root} open={len(self._held)}>"
+        return f"<SourceTree {self.root} open={len(self._folders)}>"
 
 
 def _name(item: os.DirEntry[str]) -> str:

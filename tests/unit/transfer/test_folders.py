@@ -11,9 +11,10 @@ import pytest
 from engine import disk
 from engine.errors import TransferError, UnsafeKey
 from engine.threads import ThreadDoor
-from engine.transfer import folders
+from engine.transfer import folders, source_tree
 from engine.transfer.files import partial_file, publish
 from engine.transfer.folders import Folder, OpenTree, Trees, enter
+from engine.transfer.source_tree import SourceTree
 
 
 @pytest.fixture(params=["descriptors", "paths"])
@@ -109,6 +110,23 @@ def test_few_folders_are_kept_open_however_many_there_are(tree: OpenTree) -> Non
         folder.sync()
         folder.leave()
     assert open_files() <= before + folders.MAX_FOLDERS + 2
+
+
+def test_few_folders_are_kept_open_to_be_read(tmp_path: Path) -> None:
+    before, most = open_files(), source_tree.MAX_OPEN
+    names = [f"{number}/deeper" for number in range(2 * most)]
+    for name in names:
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "file").touch()
+    tree = SourceTree(tmp_path)
+    with tree.scan(names[0]) as found:
+        assert [one.name for one in found] == ["file"]
+        for name in names:
+            os.close(tree.open(tmp_path / name / "file"))
+        assert before + most <= open_files() <= before + most + 2
+        tree.close()
+        assert open_files() == before + 1, "who is in it stays until it leaves"
+    assert open_files() == before
 
 
 def test_a_new_folder_has_a_durable_name_before_a_file_in_it_counts(
