@@ -267,28 +267,28 @@ class _Bodies:
 
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
-        self._weights: dict[int, int] = {}
+        self._holding: set[Item] = set()
 
     async def take(self, items: list[Item]) -> None:
         """Wait until there is room for what the items hold."""
         for item in items:
             if isinstance(item.held, BytesSource):
-                self._weights[id(item)] = await self._slots.acquire(item.held.size)
+                item.weight = await self._slots.acquire(item.held.size)
+                self._holding.add(item)
 
     def give(self, item: Item) -> None:
         """An item is done with."""
-        weight = self._weights.pop(id(item), None)
-        if weight is not None:
-            self._slots.release(weight)
+        if item in self._holding:
+            self._holding.remove(item)
+            self._slots.release(item.weight)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         # Nobody will send the others.
-        for weight in self._weights.values():
-            self._slots.release(weight)
-        self._weights.clear()
+        while self._holding:
+            self._slots.release(self._holding.pop().weight)
 
 
 async def _outcome(item: Item, context: TransferContext, journal: Journal | None) -> Outcome:

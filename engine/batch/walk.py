@@ -32,7 +32,7 @@ _READ_FILES, _READ_BYTES = 32, 2 * MiB
 _FOUND_AT_ONCE = 32
 
 
-class Item(Struct):
+class Item(Struct, eq=False):
     """An entry, and what is known or held of it already.
 
     Attributes:
@@ -41,6 +41,7 @@ class Item(Struct):
         folder: It is an empty folder.
         in_memory: The file is read when it is its turn, and without a thread: then its bytes are
             still in the CPU's cache when they are sent.
+        weight: Of the run's memory, what ``held`` has taken.
     """
 
     entry: ManifestEntry
@@ -48,6 +49,7 @@ class Item(Struct):
     held: BytesSource | EngineError | None = None
     in_memory: bool = False
     folder: bool = False
+    weight: int = 0
 
 
 async def items_of(
