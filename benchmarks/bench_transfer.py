@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arguments import size_of
 from benchmarks.clients import CLIENTS, Client
 from benchmarks.clients.job import Job
 from benchmarks.conditions import conditions
@@ -29,7 +29,6 @@ from benchmarks.harness import ROOT, OriginProcess, Run, RunFailed, measure, own
 from benchmarks.report import BASE, summary, table
 from engine.bench.machine import load
 
-_UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 # Both are dependencies, so the smoke run is the same everywhere.
 _SMOKE_CLIENTS = "s3engine,boto3"
 # Over every client's threshold, so that parts and ranges are taken; and no whole number of parts.
@@ -177,14 +176,6 @@ def _result(task: Task, rtt: float, runs: dict[str, list[Run]]) -> dict[str, Any
         "ratios_to_s3engine": summary(runs),
         "runs": {client: [asdict(run) for run in own] for client, own in runs.items()},
     }
-
-
-def size_of(text: str) -> int:
-    """``256MiB`` as bytes."""
-    match = re.fullmatch(r"([0-9]+)(KiB|MiB|GiB|)", text)
-    if match is None or int(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"not a size: {text!r} (such as 64KiB, 256MiB)")
-    return int(match[1]) * _UNITS[match[2]]
 
 
 def _numbers(text: str) -> tuple[float, ...]:

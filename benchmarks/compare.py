@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import shutil
 import signal
 import sys
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import bars, report_compare, report_html, report_markdown
+from benchmarks.arguments import size_of
 from benchmarks.fast_origin.build import Programs, build_for, cache_folder
 from benchmarks.fast_origin.process import OriginProcess
 from benchmarks.harness import RunFailed
@@ -34,7 +34,6 @@ from benchmarks.peers.results import Results
 from benchmarks.peers.surroundings import NETWORK_MODEL, conditions, printed, same
 from benchmarks.peers.venvs import CannotInstall
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 _QUICK = Sizes(big=128 * 2**20, count=500, small=64 * 2**10, keys=10_000)
 # Where round trips are slowed, the disk and a listing say nothing new.
 _NETWORK_WORKS = ("up-tmpfs", "down-tmpfs", "small-up", "small-down")
@@ -43,14 +42,6 @@ _WARM_UP = Sizes(big=2**20, count=20, small=2**10, keys=1_000)
 _FREE_SHARE = 2.5  # source, one copy, and air
 # A peer that crashes once at its end, as some do now and then, is not out of the table.
 _TRIES = 2
-
-
-def size_of(text: str) -> int:
-    """``2GiB``, ``85MB``, ``4096`` as bytes."""
-    match = re.fullmatch(r"([0-9]+)(?:([KMG]i?)?B?)", text)
-    if match is None or int(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"not a size: {text!r} (such as 64KiB, 2GiB, 85MB)")
-    return int(match[1]) * _UNITS[match[2] or ""]
 
 
 def _names(text: str) -> list[str]:

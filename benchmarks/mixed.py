@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench_transfer import size_of
+from benchmarks.arguments import size_of
 from benchmarks.conditions import commit
 from benchmarks.fast_origin.build import build_for
 from benchmarks.fast_origin.process import OriginProcess

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from benchmarks import compare, report_html, report_markdown
+from benchmarks.arguments import size_of
 from benchmarks.bars import CPU_BARS, standings
 from benchmarks.fast_origin.build import CannotBuild, build
 from benchmarks.peers.known import PEERS
@@ -305,7 +306,7 @@ def test_the_cells_are_those_that_were_asked_for() -> None:
     ("text", "size"), [("2GiB", 2**31), ("85MB", 85_000_000), ("64KiB", 65_536), ("7", 7)]
 )
 def test_sizes_are_read(text: str, size: int) -> None:
-    assert compare.size_of(text) == size
+    assert size_of(text) == size
 
 
 class _Tags(HTMLParser):
