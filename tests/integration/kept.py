@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -102,7 +103,7 @@ class MemoryJournal(ObjectJournal):
 
 
 @dataclass(kw_only=True)
-class Kept:
+class Kept(ABC):
     """One object on its way, over any number of processes.
 
     Attributes:
@@ -119,8 +120,6 @@ class Kept:
     @asynccontextmanager
     async def process(self, **journal: Any) -> AsyncIterator[TransferContext]:
         async with self.scene.engine(config=self.config, retry=ONCE) as s3:
-            self.rows.said.clear()
-            self.scene.events.clear()
             self.begin()
             yield structs.replace(
                 s3._ready().context,
@@ -129,10 +128,14 @@ class Kept:
             )
 
     def begin(self) -> None:
-        """What else a new process begins with."""
+        """A new process: what was seen of the one before is forgotten."""
+        self.rows.said.clear()
+        self.scene.events.clear()
 
+    @abstractmethod
     async def run(self, **journal: Any) -> None:
-        raise NotImplementedError
+        """A process that moves the object, with a journal made so; to its end, unless it is
+        stopped."""
 
     async def stop_after(self, pieces: int) -> None:
         """A process that is stopped when so many pieces are there."""

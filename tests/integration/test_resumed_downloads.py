@@ -37,6 +37,7 @@ class Job(Kept):
     config: TransferConfig = CONFIG
 
     def begin(self) -> None:
+        super().begin()
         self.scene.aws.gate.log.clear()
 
     async def run(self, **journal: Any) -> None:
