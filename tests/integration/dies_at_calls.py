@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 
-from engine import Credentials, Engine, Manifest, disk
+from engine import Credentials, Engine, Manifest, ObjectOptions, disk
 
 CALLS = (
     "close",
@@ -23,6 +23,7 @@ CALLS = (
     "open",
     "posix_fallocate",
     "pwrite",
+    "rename_new",
     "replace",
     "unlink",
     "utime",
@@ -67,7 +68,8 @@ async def _fetch(engine: Engine, prefix: str, folder: Path, how: str) -> None:
             report = await s3.run(Manifest.download(prefix, folder))
             assert not report.failed, report
         else:
-            await s3.download(f"{prefix}d/file", folder / "d" / "file")
+            options = ObjectOptions(if_none_match=how == "new")
+            await s3.download(f"{prefix}d/file", folder / "d" / "file", options=options)
 
 
 def _die_at(number: int, pipe: int) -> None:

@@ -13,8 +13,10 @@ from engine.transfer.temporaries import is_temporary
 from tests.integration.conftest import Scene
 
 
-@pytest.mark.parametrize("how", ["tree", "one"])
-@pytest.mark.parametrize("old", ["", "old"])
+@pytest.mark.parametrize(
+    ("how", "old"),
+    [("tree", ""), ("tree", "old"), ("one", ""), ("one", "old"), ("new", "")],
+)
 def test_a_small_download_dies_at_each_call(
     scene: Scene, tmp_path: Path, how: str, old: str
 ) -> None:
@@ -43,7 +45,8 @@ def test_a_small_download_dies_at_each_call(
     calls = [call for call, _, _ in states]
     first = next(number for number, (_, there, _) in enumerate(states) if there == whole)
     assert all(there == whole for _, there, _ in states[first:])
-    assert calls[first - 1] == "replace" and "fsync" in calls[: first - 1]
+    assert calls[first - 1] == ("rename_new" if how == "new" else "replace")
+    assert "fsync" in calls[: first - 1]
     assert "fsync" in calls[first:], "the name was not made durable"
     assert calls[-1] == "none"
     # New files get what the umask leaves, replaced ones keep what they had.
