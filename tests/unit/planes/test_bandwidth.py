@@ -14,6 +14,7 @@ import anyio
 import pytest
 import trustme
 
+from engine import Engine, RetryPolicy, TransferConfig
 from engine._wire.connect import Connector
 from engine._wire.endpoint import Origin as Address
 from engine.clock import LoopClock
@@ -27,10 +28,12 @@ from engine.testing.clock import run_virtual
 from engine.threads import ThreadDoor
 from engine.transfer import open_file
 from engine.transfer.sinks import FileSink, MemorySink
+from engine.transfer.slow_parts import ENOUGH, LEAST_SECONDS, TOO_SLOW
 from engine.transfer.sources import BytesSource
-from engine.types import ByteRange, KiB, MiB, S3Url, UploadId
+from engine.types import ByteRange, Credentials, KiB, MiB, S3Url, UploadId
 from tests.unit.origin import Exchange, Origin, error_xml, run_origin, silent
 from tests.unit.planes.test_wire import CRC, PATH, URL, StaticLease, data_of, get
+from tests.unit.planes.test_wire_proxy import behind
 
 LIMIT = 4 * MiB
 SIZE = 8 * MiB
@@ -173,6 +176,65 @@ def test_all_that_moves_keeps_to_the_limit(
     scheme: str, act: Callable[[Scene], Awaitable[None]], tmp_path: Path
 ) -> None:
     assert 1.85 <= seconds_of(scheme, tmp_path, act) <= 3
+
+
+@pytest.mark.parametrize("proxy_scheme", ["http", "https"])
+def test_the_limit_holds_through_a_tunnel(proxy_scheme: str, tmp_path: Path) -> None:
+    """Bytes of the body are counted once, however many layers of TLS they go through."""
+
+    async def main() -> None:
+        pace = Pace(LIMIT)
+        async with behind(tmp_path, "https", proxy_scheme=proxy_scheme, pace=pace) as (
+            proxy,
+            origin,
+            plane,
+        ):
+            now = asyncio.get_running_loop().time
+            began = now()
+            await plane.put_object(URL, BytesSource(data_of(SIZE)), CRC)
+            sent = now()
+            assert await get(plane, SIZE) == data_of(SIZE)
+            assert 1.85 <= sent - began <= 3 and 1.85 <= now() - sent <= 3
+            assert origin.objects[PATH] == data_of(SIZE)
+            assert [head.partition(" ")[0] for head in proxy.heads] == ["CONNECT"]
+
+    run_virtual(main)
+
+
+def test_a_part_that_has_a_small_share_is_not_a_slow_one(tmp_path: Path) -> None:
+    """Beside the others it takes longer than one may take that was expected to be as quick as
+    those that came alone."""
+    limit, size, at_once = 2 * MiB, 4 * MiB, 8
+
+    async def main() -> None:
+        async with run_origin() as origin:
+            origin.objects[PATH] = data_of(size)
+            engine = Engine(
+                endpoint_url=f"http://127.0.0.1:{origin.port}",
+                region="us-east-1",
+                credentials=Credentials("AKIDEXAMPLE", "secret"),
+                config=TransferConfig(max_bandwidth=limit),
+                retry=RetryPolicy(max_attempts=1),
+            )
+            seconds: list[float] = []
+
+            async def read(size: int) -> None:
+                began = asyncio.get_running_loop().time()
+                async with s3.open_read(URL, ByteRange(0, size)) as reader:
+                    assert await reader.read() == data_of(size)
+                seconds.append(asyncio.get_running_loop().time() - began)
+
+            async with engine as s3:
+                for _ in range(ENOUGH):
+                    await read(64 * KiB)
+                async with anyio.create_task_group() as tasks:
+                    for _ in range(at_once):
+                        tasks.start_soon(read, size)
+            assert max(seconds) > 1.4 * max(TOO_SLOW * size / limit, LEAST_SECONDS)
+            fetched = [one for one in origin.requests if one.method == "GET"]
+            assert len(fetched) == ENOUGH + at_once, "none was sent twice"
+
+    run_virtual(main)
 
 
 def test_nobody_times_out_who_waits_for_his_turn(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from engine._wire.sts import StsClient
 from engine.clock import LoopClock
 from engine.config import Endpoints, Timeouts
 from engine.errors import NotConnected, ProtocolError, ProxyRefused, SourceUnavailable
+from engine.pace import Pace
 from engine.planes.wire import WirePlane
 from engine.proxies import Proxies
 from engine.threads import ThreadDoor
@@ -41,6 +42,7 @@ async def behind(
     no_proxy: str = "",
     certificate: str = HOST,
     timeouts: Timeouts | None = None,
+    pace: Pace | None = None,
 ) -> AsyncIterator[tuple[HttpProxy, Origin, WirePlane]]:
     """A plane whose S3 can only be reached by the proxy: its name is in no DNS."""
     authority = trustme.CA()
@@ -69,6 +71,7 @@ async def behind(
             clock=LoopClock(),
             threads=ThreadDoor(),
             user_agent="s3engine/test",
+            pace=pace,
         )
         try:
             yield proxy, origin, plane
