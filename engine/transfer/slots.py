@@ -208,7 +208,7 @@ class Slots:
         if not wanted:
             return self.capacity
         both = self.capacity + other.capacity
-        total = both if self._total is None else self._total
+        total = both if self._total is None else min(self._total, both)
         if self._total is not None and self._in_flight + other._in_flight >= total:
             return 0
         share = min(max(self.capacity / both, LEAST_SHARE), 1 - LEAST_SHARE)

@@ -9,6 +9,7 @@ import pytest
 
 from engine.clock import LoopClock
 from engine.config import TransferConfig
+from engine.pace import MIN_BANDWIDTH, Pace
 from engine.testing.clock import run_virtual
 from engine.transfer.limiter import Limiter
 from engine.transfer.slots import LEAST_SHARE, Memory, Slots
@@ -136,6 +137,31 @@ def test_one_request_at_once_is_one_of_any_kind() -> None:
         with anyio.fail_after(1000):
             await _both(scene, 100)
         assert scene.most == 1
+
+    run_virtual(main)
+
+
+def test_a_fixed_number_does_not_undo_what_a_limit_of_bandwidth_leaves() -> None:
+    """No more are under way than both kinds have slots: a part is given time for its share beside
+    so many."""
+
+    async def main() -> None:
+        pace = Pace(MIN_BANDWIDTH)
+        for number in (None, 64):
+            limiter = Limiter(TransferConfig(max_concurrency=number), LoopClock(), pace=pace)
+
+            async def ask(big: bool, limiter: Limiter = limiter) -> None:
+                async with limiter.slot(URL, big=big, size=0):
+                    await anyio.sleep(1)
+
+            async with anyio.create_task_group() as tasks:
+                for index in range(400):
+                    tasks.start_soon(ask, bool(index % 2))
+                await anyio.sleep(5.5)  # it is known by then that the loop is not the limit
+                both = limiter.statistics()[:2]
+                under_way = sum(slots.in_flight for slots in both)
+                assert 2 <= under_way <= sum(slots.capacity for slots in both)
+                tasks.cancel_scope.cancel()
 
     run_virtual(main)
 
