@@ -9,7 +9,8 @@ Rules of this file
 - What the source is stored with is kept, and what the options name takes its place: by S3 itself
   where it can, else by reading it and setting it again.
 - Where both ends have a full-object checksum of one kind, they must be the same; of a copy in
-  parts they are compared before the object is made.
+  parts they are compared before the object is made. What goes through us is compared with any sum
+  of the source that a download is compared with (``through.py``).
 - Bytes go through us only where that was asked for: it costs time and traffic.
 """
 
@@ -42,16 +43,14 @@ from engine.transfer.conditional import (
     upload_until_no_conflict,
 )
 from engine.transfer.context import TransferContext, uncounted
-from engine.transfer.download import fetch_range, head
+from engine.transfer.download import head
 from engine.transfer.kept import merged, replaces_metadata, tags_of
 from engine.transfer.lost_copies import look_for, look_for_part, same_object
 from engine.transfer.multipart import complete_upload, create_upload, leave_upload
 from engine.transfer.parts import Part, PartPlan, plan_copy, plan_parts
 from engine.transfer.patience import Patience
 from engine.transfer.resume_upload import Wanted, take_up_upload
-from engine.transfer.sinks import MemorySink
-from engine.transfer.sources import BytesSource
-from engine.transfer.streams import send_body
+from engine.transfer.through import ThroughParts, fetch_whole, source_parts
 from engine.transfer.upload import put_whole
 from engine.transfer.workers import run_parts
 from engine.types import (
@@ -67,8 +66,6 @@ from engine.types import (
 
 R = TypeVar("R", PutReceipt, PartReceipt)
 
-# A checksum that does not fit is fetched once more: the fault may have been on the way.
-_MAX_FETCHES = 2
 _THROUGH = (
     "let the bytes go through this host: --through, copy(through=True); with a second role: "
     "--source-role-arn, copy(source_engine=...)"
@@ -232,6 +229,7 @@ async def _of_parts(
     plan: PartPlan,
     make: Callable[[Part, UploadId], Awaitable[PartReceipt]],
     context: TransferContext,
+    through: ThroughParts | None = None,
 ) -> tuple[PutReceipt, bool]:
     """The parts, the comparison with the source, then the object; or nothing of it but what a
     journal names."""
@@ -247,11 +245,13 @@ async def _of_parts(
             upload_id = await create_upload(target, algorithm, context, record)
 
     async def make_and_keep(part: Part) -> PartReceipt:
-        receipt = there.get(part.number)
+        known = receipt = there.get(part.number)
         if receipt is None:
             receipt = await make(part, upload_id)
-            if context.journal is not None:
-                await context.journal.part_done(receipt)
+        elif through is not None:
+            receipt = await through.taken(part, receipt, upload_id)
+        if receipt is not known and context.journal is not None:
+            await context.journal.part_done(receipt)
         return receipt
 
     try:
@@ -259,7 +259,10 @@ async def _of_parts(
         receipts = await run_parts(plan.parts, make_and_keep, context.config.parts_at_first)
         if any(receipt.crc is None for receipt in receipts):
             algorithm = None  # a store that sums no copied parts: nothing to combine
-        verified = _compare(info, target, _whole(receipts, algorithm), "the copy was not made")
+        if through is not None:
+            verified = await through.verified(plan, receipts, upload_id)
+        else:
+            verified = _compare(info, target, _whole(receipts, algorithm), "the copy was not made")
         receipt = await complete_upload(target, upload_id, receipts, plan.size, algorithm, context)
     except BaseException as error:
         await leave_upload(target, upload_id, error, context)
@@ -323,57 +326,18 @@ async def _through(
     reading = structs.replace(reading, emit=silent)  # a byte is moved once
     algorithm = _algorithm_for(info.checksum, context)
     if plan.multipart:
+        sizes = await source_parts(info, algorithm, reading)
         return await upload_until_no_conflict(
-            lambda number: _parts_until_right(
-                info, target, plan, algorithm, _again(context, number), reading
+            lambda number: _parts_through(
+                info, target, plan, algorithm, sizes, _again(context, number), reading
             )
         )
     weight = await context.limiter.streams.acquire(info.size)
     try:
-        source, verified = await _fetched(info, algorithm, reading)
+        source, verified = await fetch_whole(info, algorithm, context, reading)
         return await put_whole(source, target, algorithm, context), verified
     finally:
         context.limiter.streams.release(weight)
-
-
-async def _fetched(
-    info: ObjectInfo, algorithm: ChecksumAlgorithm | None, reading: TransferContext
-) -> tuple[BytesSource, bool]:
-    """The whole object in memory, compared before any of it is sent."""
-    sink = MemorySink(info.size)
-    for attempt in range(1, _MAX_FETCHES + 1):
-        receipt = await fetch_range(info, sink, 0, None, algorithm, reading)
-        if receipt.size != info.size:
-            raise _changed(info.url)
-        crc = receipt.crc or 0
-        got = Checksum(algorithm.name, algorithm.encode(crc)) if algorithm is not None else None
-        try:
-            verified = _compare(info, info.url, got, "the copy was not made")
-        except ChecksumMismatch:
-            if attempt == _MAX_FETCHES:
-                raise
-            continue
-        return BytesSource(sink.data, str(info.url)), verified
-    raise AssertionError("the last fetch returns or raises")
-
-
-async def _parts_until_right(
-    info: ObjectInfo,
-    target: S3Url,
-    plan: PartPlan,
-    algorithm: ChecksumAlgorithm | None,
-    context: TransferContext,
-    reading: TransferContext,
-) -> tuple[PutReceipt, bool]:
-    for attempt in range(1, _MAX_FETCHES):
-        try:
-            return await _parts_through(
-                info, target, plan, algorithm, _again(context, attempt), reading
-            )
-        except ChecksumMismatch:
-            continue
-    last = _again(context, _MAX_FETCHES)
-    return await _parts_through(info, target, plan, algorithm, last, reading)
 
 
 async def _parts_through(
@@ -381,21 +345,13 @@ async def _parts_through(
     target: S3Url,
     plan: PartPlan,
     algorithm: ChecksumAlgorithm | None,
+    sizes: tuple[int, ...] | None,
     context: TransferContext,
     reading: TransferContext,
 ) -> tuple[PutReceipt, bool]:
     wanted = _wanted(info, target, algorithm, context)
-
-    async def move(part: Part, upload_id: UploadId) -> PartReceipt:
-        weight = await context.limiter.streams.acquire(part.length)
-        try:
-            sink = MemorySink(part.length)
-            await fetch_range(info, sink, 0, part, None, reading)
-            return await send_body(sink.data, target, upload_id, part, algorithm, context)
-        finally:
-            context.limiter.streams.release(weight)
-
-    return await _of_parts(info, wanted, plan, move, context)
+    through = ThroughParts(info, target, algorithm, sizes, context, reading)
+    return await _of_parts(info, wanted, plan, through.move, context, through)
 
 
 # Conditions.
@@ -427,7 +383,7 @@ async def _check_source(info: ObjectInfo, reading: TransferContext) -> None:
 def _algorithm_for(stored: Checksum | None, context: TransferContext) -> ChecksumAlgorithm | None:
     """The source's own kind, so that the two can be compared; unless none is wanted."""
     name = context.config.checksum
-    if name != NONE and stored is not None and stored.full_object and stored.algorithm in CHECKSUMS:
+    if name != NONE and stored is not None and stored.algorithm in CHECKSUMS:
         name = stored.algorithm
     return chosen(name)
 

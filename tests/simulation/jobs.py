@@ -282,7 +282,8 @@ class Copy(Writing):
         return Manifest(entries=[ManifestEntry("copy", Path(), target, source=source)])
 
     def check(self, outcome: Outcome | None) -> Iterable[str]:
-        if not (self.through and self.scene.bits_flipped(self.source)):
+        compared = not self.through or (outcome is not None and _verified(outcome))
+        if compared or not self.scene.bits_flipped(self.source):
             yield from super().check(outcome)
 
     def disturb(self) -> None:
