@@ -63,6 +63,18 @@ MUTANTS = (
         "            self._crcs[index] = self._crcs[index]\n",
     ),
     Mutant(
+        "what a copy moves through this machine is not compared with the source",
+        "transfer/through.py",
+        "                return await verifier.verified()\n",
+        "                return True\n",
+    ),
+    Mutant(
+        "a part of a copy that is sent again keeps its old receipt",
+        "transfer/through.py",
+        "        receipts[part.number - 1] = receipt\n",
+        "        pass\n",
+    ),
+    Mutant(
         "the checksum that Complete answers with is not compared",
         "transfer/multipart.py",
         "if stored.value not in {checksum.value for checksum in sums}:",
