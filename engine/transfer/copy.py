@@ -134,7 +134,7 @@ async def _copy_whole(
     algorithm = chosen(context.config.checksum)
     write = _conditional(info, target, context)
     patience = Patience("copy object", target)
-    began = context.clock.now()
+    began = context.clock.monotonic()
 
     async def send() -> PutReceipt:
         try:

@@ -5,7 +5,7 @@ What lives here: looking. What must not: a second copy (``copy.py``).
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 from engine.errors import EngineError, NotFound
@@ -22,12 +22,16 @@ _WHOLE_SECOND = timedelta(seconds=1)
 async def look_for(
     info: ObjectInfo,
     target: S3Url,
-    began: datetime,
+    began: float,
     error: EngineError,
     context: TransferContext,
 ) -> PutReceipt:
     """Did a CopyObject whose answer was lost make what is there? It has the source's bytes, and is
     as new as the copy: an old object of the same bytes lacks what else was asked for.
+
+    Args:
+        began: When the copy was first asked for, by the loop's time. By which clock the store tells
+            times is known from its answer to the look.
 
     Raises:
         EngineError: ``error``, where another object is there, or none.
@@ -40,8 +44,10 @@ async def look_for(
     except EngineError:
         error.add_note(f"whether {target} was written is unknown: it could not be looked at")
         raise error from None
-    made = found.last_modified
-    if made is None or made < began - _WHOLE_SECOND or not same_object(info, found):
+    clock, made = context.clock, found.last_modified
+    ago = timedelta(seconds=clock.monotonic() - began)
+    earliest = (clock.of_servers() or clock.now()) - ago - _WHOLE_SECOND
+    if made is None or made < earliest or not same_object(info, found):
         error.add_note(f"another object than the copy is at {target}")
         raise error
     return PutReceipt(found.etag, found.checksum, found.version_id)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from hashlib import md5
 
 import pytest
@@ -131,3 +133,29 @@ def test_a_copy_takes_ten_minutes_in_all_and_is_looked_for(made: bool, modified:
     else:
         assert isinstance(came, AnswerTooSlow)
         assert came.__notes__ == ["another object than the copy is at s3://bucket/there"]
+
+
+@pytest.mark.parametrize("off", [-600, 600])
+@pytest.mark.parametrize("age", [0, 240], ids=["made", "old"])
+def test_how_old_a_copy_is_goes_by_the_stores_clock(off: int, age: int) -> None:
+    """This machine's clock is ten minutes off, which S3 does not mind. What is there was made with
+    the first try, or four minutes before it."""
+    wall, begun = datetime.now(UTC) + timedelta(seconds=off), list[float]()
+    copies = store(True)
+
+    def date(at: float) -> str:
+        return format_datetime(wall + timedelta(seconds=at), usegmt=True)
+
+    async def serve(exchange: Exchange) -> None:
+        now = asyncio.get_running_loop().time()
+        if exchange.request.method == "PUT":
+            begun.append(now)
+        if exchange.request.method != "HEAD":
+            await copies(exchange)
+            return
+        modified = date(begun[0] - age if begun else now - 3600)
+        told = {"date": date(now), "Last_Modified": modified, "ETag": of_parts(DATA)}
+        await exchange.answer(200, b"x" * len(DATA), **told)
+
+    came, _, _ = taken(serve, lambda s3: s3.copy("s3://bucket/from", "s3://bucket/there"))
+    assert isinstance(came, AnswerTooSlow if age else TransferResult)
