@@ -30,6 +30,7 @@ from engine.transfer.sources import SMALL_FILE, BytesSource, open_file, read_sma
 from engine.transfer.temporaries import Temporaries
 from engine.transfer.upload import upload
 from engine.transfer.writer import FileWriter
+from engine.transfer.written_before import MayBeThere, written_before
 from engine.types import TransferResult
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ async def _move_all(
             async def feed(items: list[Item]) -> None:
                 if journal is not None and journal.resumed:
                     items = await _not_known(items, journal, context, take)
+                    items = await _not_there(items, journal, within, take)
                 await bodies.take(items)
                 more_runners(len(items))
                 holding = any(item.held is not None for item in items)
@@ -223,14 +225,57 @@ async def _not_known(
         if known is None:
             left.append(item)
             continue
-        size, etag = known
-        context.emit(ObjectKnown(entry.url, entry.name, entry.operation, size))
-        await take(
-            TransferResult(
-                entry.url, entry.name, size, etag, 0, None, False, seconds=0.0, resumed=True
-            )
-        )
+        await take(_known_before(entry, *known, context))
     return left
+
+
+async def _not_there(
+    items: list[Item],
+    journal: Journal,
+    within: Callable[[ManifestEntry], TransferContext],
+    take: Callable[[Outcome], Awaitable[None]],
+) -> list[Item]:
+    """The items that are still to be moved. The others are small files that have their names: an
+    earlier process died before the journal said so."""
+    if not items:
+        return items
+    files: list[MayBeThere | None] = []
+    for item in items:
+        known = journal.has_left(item.entry)
+        files.append(None if known else _may_be_there(item, within(item.entry)))
+    asked = [file for file in files if file is not None]
+    if not asked:
+        return items
+    context = within(items[0].entry)
+    versions = iter(await context.door.run(written_before, asked, context.temporaries))
+    left: list[Item] = []
+    for item, file in zip(items, files, strict=True):
+        version = next(versions) if file is not None else ""
+        if file is None or not version:
+            left.append(item)
+            continue
+        result = _known_before(item.entry, file.size, file.etag, context)
+        await journal.done(item.entry, result, version)
+        await take(result)
+    return left
+
+
+def _may_be_there(item: Item, context: TransferContext) -> MayBeThere | None:
+    entry, listed = item.entry, item.listed
+    if listed is None or listed.size > SMALL_FILE or item.folder or item.held or entry.problem:
+        return None
+    if context.options.preserve_mtime:
+        return None  # a listing does not tell which time the file is to have
+    return MayBeThere(entry.path, listed.size, listed.etag, context.tree)
+
+
+def _known_before(
+    entry: ManifestEntry, size: int, etag: str, context: TransferContext
+) -> TransferResult:
+    context.emit(ObjectKnown(entry.url, entry.name, entry.operation, size))
+    return TransferResult(
+        entry.url, entry.name, size, etag, 0, None, False, seconds=0.0, resumed=True
+    )
 
 
 def _connections_ahead(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,9 @@ import anyio
 import pytest
 
 from engine import Manifest, Report, RetryPolicy, TransferConfig
-from engine.errors import AccessDenied, JournalError
+from engine.errors import AccessDenied, JournalError, ObjectExists
 from engine.events import BytesMoved, Event, ObjectDone, ObjectKnown, TakenUp
+from engine.options import PLAIN, ObjectOptions
 from engine.types import MiB
 from tests.integration.conftest import Scene
 
@@ -40,6 +43,7 @@ class Tree:
     journal: Path
     events: list[Event] = field(default_factory=list)
     at_event: Callable[[], None] = lambda: None
+    options: ObjectOptions = PLAIN
 
     def manifest(self) -> Manifest:
         return Manifest.upload(self.folder, self.scene.url("t/"))
@@ -49,7 +53,8 @@ class Tree:
         self.scene.aws.gate.log.clear()
         retry = RetryPolicy(max_attempts=2, base_delay=0.01, max_delay=0.02)
         async with self.scene.engine(config=CONFIG, retry=retry, hook=self.tell, **more) as s3:
-            return await s3.run(manifest or self.manifest(), journal=self.journal)
+            work = manifest or self.manifest()
+            return await s3.run(work, journal=self.journal, options=self.options)
 
     async def stop_half_way(self, manifest: Manifest | None = None) -> None:
         """A process that is stopped when some small files are done and two parts of the big."""
@@ -157,6 +162,47 @@ async def test_downloads_go_on_and_leave_no_file(tree: Tree, tmp_path: Path) -> 
         assert path.is_dir() or path.read_bytes() == other.read_bytes()
     assert {name for name in os.listdir(names) if ".part" in name} == {".s3engine-x-y-0.part"}
     assert set(os.listdir(back)) == {"sub", "big"}
+
+
+@pytest.mark.parametrize(
+    "option",
+    [PLAIN, ObjectOptions(if_none_match=True), ObjectOptions(preserve_mtime=True)],
+    ids=["plain", "new", "mtime"],
+)
+async def test_files_that_have_their_names_are_not_fetched_again(
+    tree: Tree, tmp_path: Path, option: ObjectOptions
+) -> None:
+    """A process that died behind the rename and before its journal said so: its rows are gone. Of
+    the files one is another by now, one has a second name, one is of an object that has changed;
+    and of no file is it known which time it was to have."""
+    await tree.run()
+    tree.journal = tmp_path / "down.journal"
+    back = tmp_path / "back"
+    down = Manifest.download(tree.scene.url("t/"), back)
+    tree.options = option
+    await tree.stop_half_way(down)
+    there = sorted(path for path in (back / "sub").iterdir() if path.name.isdigit())
+    other, twice, changed, *same = there
+    assert len(same) >= 2
+    other.write_bytes(bytes(1000))
+    os.link(twice, tmp_path / "elsewhere")
+    tree.scene.aws.gate.put_object(tree.scene.bucket, f"t/sub/{changed.name}", b"c" * 1000)
+    with closing(sqlite3.connect(tree.journal)) as journal, journal:
+        journal.execute("DELETE FROM done")
+    report = await tree.run(down)
+    if option.preserve_mtime:
+        assert (report.resumed, report.objects, report.failed) == (0, SMALL + 1, [])
+        return
+    fetched = {entry.key for entry in tree.scene.log("GetObject")}
+    assert not fetched & {f"t/sub/{path.name}" for path in same}
+    assert report.resumed == len(same) == tree.count(ObjectKnown)
+    if option.if_none_match:
+        assert [type(failure.error) for failure in report.failed] == [ObjectExists] * 3
+        return
+    assert (report.objects, report.failed) == (SMALL + 1, [])
+    assert changed.read_bytes() == b"c" * 1000 and twice.stat().st_nlink == 1
+    for path in (other, twice, *same):
+        assert path.read_bytes() == (tree.folder / "sub" / path.name).read_bytes()
 
 
 def _of_dead_process(tree: Tree) -> str:
