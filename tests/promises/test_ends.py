@@ -71,5 +71,6 @@ def test_a_wrong_clock_is_told_once(cli: Cli) -> None:
         cli.file(f"t/{name}")
     cli.aws.gate.clock_offset = 3600
     done = cli.run("cp", "t/", cli.url("t/")).check(0)
-    assert done.err.count("the clock of this machine is 3600 s behind") == 1, done
+    told = re.findall(r"the clock of this machine is ([0-9]+) s behind", done.err)
+    assert told in (["3599"], ["3600"]), done  # a Date has whole seconds
     assert len(cli.keys("t/")) == 3
