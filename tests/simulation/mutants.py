@@ -89,7 +89,7 @@ MUTANTS = (
     Mutant(
         "a refused sum is an error of the whole object at once",
         "retry.py",
-        '        "BadDigest",\n',
+        '    "BadDigest",\n',
         "",
     ),
     Mutant(
@@ -126,8 +126,8 @@ MUTANTS = (
     Mutant(
         "a Complete that worked and is sent again is an error",
         "transfer/multipart.py",
-        'error.s3_code == "NoSuchUpload" and tries > 1:',
-        'error.s3_code == "NoSuchUpload" and tries < 1:',
+        "if gone and (tries > 1 or",
+        "if gone and (tries < 1 or",
     ),
     Mutant(
         "parts of a stream are completed in the order in which they came",
@@ -170,7 +170,7 @@ MUTANTS = (
     Mutant(
         "an upload gets parts before a journal names it",
         "transfer/multipart.py",
-        "journal.upload_begun(msgspec.structs.replace(record, upload_id=made[0]))\n",
+        "journal.upload_begun(begun)\n",
         "journal.upload_begun(record)\n",
     ),
     Mutant(
@@ -182,7 +182,7 @@ MUTANTS = (
     Mutant(
         "an upload without an id is left where it is",
         "transfer/nameless.py",
-        "            if parts is not None and not parts:\n",
+        "            if parts is not None and not parts:  # None: it is gone\n",
         "            if False:\n",
     ),
     Mutant(
@@ -219,8 +219,8 @@ MUTANTS = (
     Mutant(
         "a folder is tidied up only for names that no journal has",
         "transfer/files.py",
-        "    names.tidy(target.parent)\n    temporary",
-        "    temporary",
+        "        names.tidy(folder)\n        temporary",
+        "        temporary",
     ),
     Mutant(
         "a disk that does not give back a kept range ends the run",
@@ -263,8 +263,8 @@ MUTANTS = (
     Mutant(
         "a slot is not given back after an error",
         "transfer/limiter.py",
-        "        self._kind.slots.release(self._weight)\n        if error is None:\n",
-        "        if error is None:\n            self._kind.slots.release(self._weight)\n",
+        "        self._release()\n        if self._throttle",
+        "        if error is None:\n            self._release()\n        if self._throttle",
     ),
     Mutant(
         "what is retryable is not made again",
@@ -275,7 +275,7 @@ MUTANTS = (
     Mutant(
         "requests are made again for ever",
         "retry.py",
-        "        return self._left < 0 or not self._budget.take()",
+        "        return self._left < 0 or not self._budget.take(cost)",
         "        return False",
     ),
 )
