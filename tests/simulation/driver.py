@@ -262,22 +262,13 @@ class Schedule:
             self.died += 1
             if self.power and random.random() < 0.7:
                 self.disk.lose_power()
-            self._excuse()
+            self.judge.excuse(self.root / f"state-{world.run}")
             world.tell("died")
         else:
             world.settle()
             if open_files:
                 self._wrong(f"(b) files left open: {open_files[:3]}")
         self.disk.keep_power()
-
-    def _excuse(self) -> None:
-        """A journal's file is made when there is something worth keeping; before that a death
-        leaves the temporary files of small objects, and nobody knows whose they are."""
-        state = self.root / f"state-{self.world.run}"
-        for job in self.jobs:
-            if job.name in self.journalled and not (state / f"{job.name}.journal").exists():
-                for folder in job.folders():
-                    self.judge.excused.update(folder.glob(".s3engine-*"))
 
     def _draw_death(self, loop: SimulatedLoop, dies: bool) -> None:
         random, world = self.random, self.world

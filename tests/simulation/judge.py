@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engine.batch.journal.runs import read_run
+from engine.batch.journal.store import Store
 from engine.events import DownloadKept, Event, UploadKept, UploadLeft
 from engine.testing.simulation import FINAL, Fault, Upload, World
 from tests.simulation.jobs import Job, Outcome, Read
@@ -94,6 +96,18 @@ class Judge:
         yield from self._left_files(process)
         yield from self._healed(process)
         yield from self._renewals(process)
+
+    def excuse(self, state: Path) -> None:
+        """After a death. A journal's file is made when there is something worth keeping; before
+        that a death leaves the temporary files of small objects, and nobody knows whose they are.
+
+        Args:
+            state: Where the journals are.
+        """
+        for job in self._jobs:
+            if job.name in self._journalled and not _is_kept(state / f"{job.name}.journal"):
+                for folder in job.folders():
+                    self.excused.update(folder.glob(".s3engine-*"))
 
     # (d) what is left behind.
 
@@ -187,6 +201,18 @@ class Judge:
             most *= 2  # each session that worked is asked once whether it was revoked
         if process.fetches > most:
             yield f"(c) {process.fetches} calls for credentials, {most:.0f} had a reason"
+
+
+def _is_kept(journal: Path) -> bool:
+    """Whether a run that is not over has a file. The summary of one that ended well keeps its place
+    until the next has something worth keeping."""
+    if not journal.exists():
+        return False
+    store = Store.look(journal)
+    try:
+        return read_run(store).outcome != "done"
+    finally:
+        store.close()
 
 
 def _is_late(upload: Upload) -> bool:

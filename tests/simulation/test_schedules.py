@@ -40,6 +40,9 @@ _FOUND = {
     10468: "a death while the twins of an upload were sought left one of them",
     50196: "so did one while they were sought after an answer that was lost",
     50689: "so did one of a tree, after a 500 that had begun an upload",
+    64005: "the summary of a run that ended well was taken for the journal of the next one",
+    64153: "so was one of a run beside a tree that was gone on with",
+    66527: "so was one of a tree",
     641: "a disk that did not give back a kept range ended the run",
 }
 
