@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import TypeVar, final
 
 import anyio
@@ -23,7 +24,7 @@ from engine.errors import (
     ProtocolError,
     S3Error,
 )
-from engine.protocols import Lease
+from engine.protocols import Clock, Lease
 from engine.testing.simulation.faults import Fault
 from engine.testing.simulation.store import Refused
 from engine.testing.simulation.world import Request, World
@@ -38,6 +39,8 @@ FIRST_BYTE, STALL = 30.0, 10.0
 _LATE, _LATE_CREATE = (0.3, 3.0, 40.0), 2.0
 _EXPIRED = ("ExpiredToken", "InvalidToken")
 _NOT_FOUND = ("NoSuchBucket", "NoSuchKey", "NoSuchUpload", "NoSuchVersion")
+# S3 refuses what was signed so many seconds before or after its own time.
+MAX_SKEW = 900.0
 # A denial so near the end of a session is the end.
 _AT_EXPIRY = 2.0
 
@@ -49,11 +52,16 @@ def key_of(url: S3Url) -> str:
 
 @final
 class Exchange:
-    """Requests of one engine to the simulated store."""
+    """Requests of one engine to the simulated store.
 
-    def __init__(self, world: World, lease: Lease) -> None:
+    Args:
+        clock: Of the engine: signs, and hears the Date of each answer.
+    """
+
+    def __init__(self, world: World, lease: Lease, clock: Clock) -> None:
         self.world = world
         self.lease = lease
+        self._clock = clock
 
     async def ask(
         self,
@@ -84,13 +92,17 @@ class Exchange:
         if send is not None:
             await send(request)
         answer: asyncio.Future[T | Refused] = asyncio.get_running_loop().create_future()
+        signed = self._clock.now().timestamp()
+        seconds = self._arrival(request)
+        due = self.world.now() + (seconds or 0.0)
 
         def carry_out() -> None:
-            outcome = self._outcome(request, credentials, act)
+            # When it came there: what a dead process has sent may be carried out much later here.
+            off = due + self.world.server_offset - signed
+            outcome = self._outcome(request, credentials, act, off)
             if not (answer.done() or answer.get_loop().is_closed()):
                 answer.set_result(outcome)
 
-        seconds = self._arrival(request)
         if seconds is not None:
             self.world.fly(request, seconds, carry_out)
         try:
@@ -100,8 +112,12 @@ class Exchange:
         except asyncio.CancelledError:
             self.world.withdraw(request)
             raise
+        date = datetime.fromtimestamp(int(self.world.server_time() - half), UTC)
         if isinstance(outcome, Refused):
+            if outcome.code == "RequestTimeTooSkewed":
+                self._clock.learn(date)
             raise await self._judged(credentials, self.error(outcome, verb, url))
+        self._clock.heard(date)
         self.lease.report_worked(credentials, sent_at)
         self.world.sessions.heard(credentials)
         if request.fault is Fault.NO_ETAG and verb != "complete multipart upload":
@@ -135,9 +151,11 @@ class Exchange:
             raise ConnectionFailed(f"{request.verb} of {url}: the connection was lost")
 
     def _outcome(
-        self, request: Request, credentials: Credentials, act: Callable[[Request], T]
+        self, request: Request, credentials: Credentials, act: Callable[[Request], T], off: float
     ) -> T | Refused:
-        """In the store: what comes of the request."""
+        """In the store: what comes of the request, which was signed by a clock so far ``off``."""
+        if abs(off) > MAX_SKEW:
+            return _EARLY[Fault.SKEWED]
         early = _EARLY.get(request.fault)
         if early is not None:
             return early

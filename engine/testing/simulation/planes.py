@@ -81,7 +81,7 @@ class SimulatedDataPlane(DataPlane):
         pace: Pace | None = None,
     ) -> None:
         self._pace = pace
-        self.exchange = Exchange(_worlds[-1], lease)
+        self.exchange = Exchange(_worlds[-1], lease, clock)
         self._threads = threads
         self._world = _worlds[-1]
         # As every answer's Date would have it, to the second.
