@@ -394,7 +394,7 @@ class ObjectJournal(Protocol):
     @abstractmethod
     async def upload_creating(self) -> None:
         """An upload is about to be begun, and may exist from now on without an id that we know.
-        On disk when this returns."""
+        On disk when this returns. Told once more if the clock was corrected since."""
 
     @abstractmethod
     async def upload_begun(self, record: UploadRecord) -> None:

@@ -37,7 +37,7 @@ from engine.shield import to_the_end
 from engine.transfer.checksums import NONE
 from engine.transfer.conditional import ConditionalWrite, may_have_worked
 from engine.transfer.context import TransferContext
-from engine.transfer.nameless import abort_twins
+from engine.transfer.nameless import Asking, abort_twins
 from engine.transfer.patience import Patience
 from engine.transfer.resume import outlives, reason_of
 from engine.types import Checksum, ObjectInfo, PartReceipt, PutReceipt, S3Url, UploadId
@@ -66,14 +66,15 @@ async def create_upload(
     journal = context.journal if record is not None else None
     if context.lease is not None:
         await context.lease.ready()  # may take a minute, and there is nothing yet to be lost
-    if journal is not None:
-        await journal.upload_creating()
+    asking = Asking(journal, context.clock)
+    await asking.tell()
     made: list[UploadId] = []
     named = False
     lost = 0
 
     async def ask() -> UploadId:
         nonlocal lost
+        await asking.tell()
         lost += 1  # until it is known; nobody hears of a try that is out of time
         try:
             async with context.limiter.turn(url):

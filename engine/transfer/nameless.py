@@ -15,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import aclosing
 from functools import partial
+from typing import final
 
 from engine.errors import AccessDenied, NotFound
 from engine.events import UploadLeft
-from engine.protocols import Clock
+from engine.protocols import Clock, ObjectJournal
 from engine.records import UploadIntent
 from engine.transfer.context import TransferContext
 from engine.transfer.listing import list_uploads
@@ -27,8 +28,36 @@ from engine.types import OpenUpload, S3Url, UploadId
 # Seconds around an intent in which the store may have begun its upload: its clock tells whole
 # seconds and ours is as good as the last answer's Date; the request has so long to be repeated.
 _BEFORE, _AFTER = 2.0, 32.0
+# Seconds by which the store's clock may turn out to be another than was thought; then a journal is
+# told once more that an upload is asked for.
+_CORRECTED = 1.0
 # Of the session of a role, which the store tells as who began an upload.
 _SESSION = "/s3engine-"
+
+
+@final
+class Asking:
+    """Tells a journal that an upload is asked for, before each try.
+
+    Where a store names no session, an upload is found by its time alone. A machine that slept, or
+    whose clock was set, learns by a refused try what time it is: the one that follows is an hour
+    away from the first.
+    """
+
+    def __init__(self, journal: ObjectJournal | None, clock: Clock) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._told: float | None = None
+
+    async def tell(self) -> None:
+        """On disk when this returns. Raises JournalError."""
+        if self._journal is None:
+            return
+        at = self._clock.of_servers() or self._clock.now()
+        zero = at.timestamp() - self._clock.monotonic()
+        if self._told is None or abs(zero - self._told) > _CORRECTED:
+            await self._journal.upload_creating()
+            self._told = zero
 
 
 async def abort_nameless(

@@ -12,6 +12,7 @@ import anyio
 import pytest
 from msgspec import structs
 
+from engine import Manifest, ManifestEntry
 from engine.config import TransferConfig
 from engine.errors import AccessDenied, ConnectionFailed, NotFound, S3Error, SourceChanged
 from engine.events import BytesMoved, StartedOver, TakenUp, UploadKept, UploadLeft
@@ -312,6 +313,26 @@ async def test_by_the_stores_clock_where_ours_is_minutes_off(
     await job.run()
     left = {found.upload_id for found in job.scene.aws.gate.open_uploads(job.url.bucket)}
     assert left == (set() if own_clock else {empty})
+
+
+async def test_by_the_time_of_the_try_that_began_it_where_the_machine_had_slept(
+    job: Job, tmp_path: Path
+) -> None:
+    """An hour: the first try is refused, the second one's answer is lost."""
+    gate = job.scene.aws.gate
+    manifest = Manifest(entries=[ManifestEntry("upload", job.path, job.url)])
+    user = gate.add_user("111122223333", "plain", allow=[("s3:*", "*")])
+    settings: dict[str, Any] = {"role": None, "credentials": user.credentials, "config": CONFIG}
+    async with job.scene.engine(**settings, retry=ONCE) as s3:
+        assert [found async for found in s3.list(job.scene.url(""))] == []  # what time it is there
+        gate.clock_offset = 3600
+        gate.faults.add(kind="swallow", action="CreateMultipartUpload")
+        report = await s3.run(manifest, journal=tmp_path / "run.journal")
+        assert isinstance(report.failed[0].error, ConnectionFailed)
+    assert len(gate.open_uploads(job.url.bucket)) == 1
+    async with job.scene.engine(**settings) as s3:
+        assert not (await s3.run(manifest, journal=tmp_path / "run.journal")).failed
+    assert gate.open_uploads(job.url.bucket) == []
 
 
 async def test_what_another_run_has_stays(job: Job) -> None:
