@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.errors import ObjectChanged, S3Error
+from engine.retry import Verdict, classify
 from engine.transfer.context import TransferContext
 from engine.transfer.workers import run_parts
 from engine.types import ObjectInfo, StoredPart
@@ -22,6 +23,10 @@ _AT_ONCE = 16
 
 async def part_sizes(info: ObjectInfo, context: TransferContext) -> tuple[int, ...] | None:
     """Bytes of each part, by one request where all but the last are of one size.
+
+    Raises:
+        ObjectChanged: It was overwritten.
+        TransferError, CredentialsError: S3 cannot be asked.
 
     Returns:
         None where the store does not tell. Parts of equal sizes are an assumption that fits the
@@ -43,7 +48,8 @@ async def part_sizes(info: ObjectInfo, context: TransferContext) -> tuple[int, .
 async def all_parts(
     info: ObjectInfo, context: TransferContext, first: StoredPart | None = None
 ) -> Sequence[StoredPart] | None:
-    """Every part of an object, one request each; None where the store does not tell them."""
+    """Every part of an object, one request each; None where the store does not tell them.
+    Raises as ``part_sizes``."""
     first = first or await _part(info, 1, context)
     if first is None:
         return None
@@ -76,6 +82,8 @@ async def _part(info: ObjectInfo, number: int, context: TransferContext) -> Stor
         part, _ = await context.retrier.run("head part", info.url, ask)
     except ObjectChanged:
         raise
-    except S3Error:
+    except S3Error as error:
+        if classify(error) is not Verdict.FAIL:
+            raise  # tells of a bad hour or of a session, and nothing of parts
         return None  # a store that refuses a part number
     return part

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine import ChecksumMismatch, MiB, TransferConfig
+from engine import ChecksumMismatch, MiB, S3Error, TransferConfig
 from engine.events import BytesMoved
 from tests.integration.conftest import Scene
 from tests.integration.others import put_in_parts
@@ -124,6 +124,35 @@ async def test_a_composite_object_in_one_request_is_verified(scene: Scene, tmp_p
             assert (await s3.download(scene.url(key), tmp_path / key)).verified
             assert (tmp_path / key).read_bytes() == DATA[:size]
     assert len(scene.log("GetObject")) == 2
+
+
+@pytest.mark.parametrize("through", [False, True], ids=["download", "copy"])
+async def test_a_store_that_cannot_tell_its_parts_now_is_none_that_never_does(
+    scene: Scene, tmp_path: Path, through: bool
+) -> None:
+    put_in_parts(scene.aws, scene.bucket, "key", DATA, 6 * MiB + 1, "crc32c")
+    async with scene.engine(config=PARTS) as s3:
+
+        async def move() -> bool:
+            if through:
+                return (await s3.copy(scene.url("key"), scene.url("copy"), through=True)).verified
+            return (await s3.download(scene.url("key"), tmp_path / "key")).verified
+
+        asked: dict[str, Any] = {
+            "kind": "status",
+            "action": "HeadObject",
+            "part_number": 1,
+            "times": None,
+        }
+        scene.aws.gate.faults.add(**asked, status=500)
+        with pytest.raises(S3Error) as raised:
+            await move()
+        assert raised.value.status == 500 and raised.value.facts.get("attempts", 1) != 1
+        assert not (tmp_path / "key").exists()
+        assert scene.aws.gate.list_keys(scene.bucket) == ["key"]
+        scene.aws.gate.faults.clear()
+        scene.aws.gate.faults.add(**asked, status=501, code="NotImplemented")
+        assert not await move()
 
 
 @pytest.mark.parametrize("sums", ["composite", "always"])
