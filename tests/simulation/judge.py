@@ -145,11 +145,21 @@ class Judge:
         for path in self._root.rglob(".s3engine-*"):
             if path in self.excused or (str(path) in kept and not process.last):
                 continue
-            if process.deaths and not (process.last and self._is_journalled(path)):
+            over = process.last or self._is_over(path, process)
+            if process.deaths and not (over and self._is_journalled(path)):
                 continue
-            if process.number > 1 and not process.last:
+            if process.number > 1 and not over:
                 continue
             yield f"(d) a temporary file stays: {path.name[:20]} in {path.parent.name}"
+
+    def _is_over(self, path: Path, process: Process) -> bool:
+        """Whether all that write to the folder are done."""
+        outcomes = process.outcomes
+        return all(
+            job.name in outcomes and not job.failed(outcomes[job.name])
+            for job in self._jobs
+            if path.parent in job.folders()
+        )
 
     def _is_journalled(self, path: Path) -> bool:
         """Whether all that write to the folder keep a journal."""

@@ -20,12 +20,14 @@ SEEDS, MAY_MISS = 1_000, 1
 
 
 class Mutant(NamedTuple):
-    """One break: in ``file``, the text ``old`` becomes ``new``."""
+    """One break: in ``file``, the text ``old`` becomes ``new``; and in other places too, where one
+    alone would change nothing."""
 
     name: str
     file: str
     old: str
     new: str
+    more: tuple[tuple[str, str, str], ...] = ()
 
 
 MUTANTS = (
@@ -217,10 +219,17 @@ MUTANTS = (
         "        if many:",
     ),
     Mutant(
-        "a folder is tidied up only for names that no journal has",
+        "a folder is tidied up only where a file is gone on with",
         "transfer/files.py",
         "        names.tidy(folder)\n        temporary",
         "        temporary",
+        (
+            (
+                "transfer/temporaries.py",
+                "        self.tidy(folder)\n        return",
+                "        return",
+            ),
+        ),
     ),
     Mutant(
         "a disk that does not give back a kept range ends the run",
@@ -302,11 +311,14 @@ def main() -> int:
 
 def _caught(mutant: Mutant, tree: Path) -> str:
     """What gave it away; empty if nothing did."""
-    file = tree / "engine" / mutant.file
-    before = file.read_text(encoding="utf-8")
-    if before.count(mutant.old) != 1:
-        raise SystemExit(f"{mutant.file} has {mutant.old!r} {before.count(mutant.old)} times")
-    file.write_text(before.replace(mutant.old, mutant.new), encoding="utf-8")
+    before: dict[Path, str] = {}
+    for name, old, new in ((mutant.file, mutant.old, mutant.new), *mutant.more):
+        file = tree / "engine" / name
+        text = file.read_text(encoding="utf-8")
+        if text.count(old) != 1:
+            raise SystemExit(f"{name} has {old!r} {text.count(old)} times")
+        before.setdefault(file, text)
+        file.write_text(text.replace(old, new), encoding="utf-8")
     try:
         done = subprocess.run(
             [
@@ -326,7 +338,8 @@ def _caught(mutant: Mutant, tree: Path) -> str:
             timeout=600,
         )
     finally:
-        file.write_text(before, encoding="utf-8")
+        for file, text in before.items():
+            file.write_text(text, encoding="utf-8")
     told = [line for line in done.stdout.splitlines() if line.startswith("seed ")]
     if not told and done.returncode:
         raise SystemExit(f"{mutant.name} is no break but a crash:\n{done.stderr}")
