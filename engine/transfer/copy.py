@@ -49,7 +49,7 @@ from engine.transfer.lost_copies import look_for, look_for_part, same_object
 from engine.transfer.multipart import complete_upload, create_upload, leave_upload
 from engine.transfer.parts import Part, PartPlan, plan_copy, plan_parts
 from engine.transfer.patience import Patience
-from engine.transfer.resume_upload import Wanted, take_up_upload
+from engine.transfer.resume_upload import Wanted, drop_upload, take_up_upload
 from engine.transfer.through import ThroughParts, fetch_whole, source_parts
 from engine.transfer.upload import put_whole
 from engine.transfer.workers import run_parts
@@ -90,11 +90,13 @@ async def copy(source: S3Url, target: S3Url, context: TransferContext) -> Transf
     except AccessDenied as error:
         error.fix = f"These credentials may not read {source}; if others may, {_THROUGH}"
         raise
-    if rules.through or rules.source is not None:
-        plan = _plan_through(info.size, context)
+    through = rules.through or rules.source is not None
+    plan = _plan_through(info.size, context) if through else plan_copy(info.size, context.config)
+    if not plan.multipart:
+        await drop_upload(target, context)
+    if through:
         receipt, verified = await _through(info, target, plan, context, reading)
     else:
-        plan = plan_copy(info.size, context.config)
         within = _copy_in_parts if plan.multipart else _copy_whole
         receipt, verified = await upload_until_no_conflict(
             lambda number: within(info, target, plan, _again(context, number), reading)

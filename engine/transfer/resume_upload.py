@@ -160,6 +160,22 @@ async def take_up_upload(wanted: Wanted, context: TransferContext) -> TakenUploa
     return TakenUpload(record.upload_id, plan, receipts)
 
 
+async def drop_upload(url: S3Url, context: TransferContext) -> None:
+    """Abort what the journal of the context has of an object that goes by one request now.
+
+    Raises:
+        TransferError, CredentialsError: S3 cannot be asked.
+    """
+    journal = context.journal
+    if journal is None:
+        return
+    record = journal.upload
+    for intent in journal.intents:
+        await abort_nameless(url, intent, context, record.upload_id if record else None)
+    if record is not None:
+        await _start_over(url, record, "it goes by one request now", context)
+
+
 async def _finished(wanted: Wanted, plan: PartPlan, journal: ObjectJournal) -> PutReceipt | None:
     """What became of an upload that is over; None where it did not become the object. One that had
     all its parts may be on its way there: S3 takes its time to make an object of them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -10,7 +11,7 @@ import anyio
 import pytest
 from msgspec import structs
 
-from engine import ChecksumMismatch, MiB, TransferConfig
+from engine import ChecksumMismatch, MiB, StoreLimits, TransferConfig
 from engine.events import BytesMoved
 from engine.transfer.copy import copy
 from engine.types import S3Url
@@ -133,3 +134,27 @@ async def test_what_an_earlier_process_copied_is_compared_too(
     assert result.verified
     check_made(scene)
     assert len(scene.log("UploadPart")) <= 7
+
+
+@pytest.mark.parametrize("through", [True, False])
+async def test_what_was_begun_of_a_source_that_is_small_by_now_is_aborted(
+    scene: Scene, through: bool
+) -> None:
+    scene.aws.gate.put_object(scene.bucket, "key", DATA)
+    rows, url = Rows(), S3Url(scene.bucket, "key")
+    config = replace(CONFIG, limits=StoreLimits("small", max_copy_size=PART))
+    async with scene.engine(config=config) as s3:
+        context = s3._ready().context
+        rules = structs.replace(context.copies, through=through)
+
+        async def run(hook: Any) -> Any:
+            kept = structs.replace(context, copies=rules, journal=MemoryJournal(rows, None, hook))
+            return await copy(url, S3Url(scene.bucket, "copy"), kept)
+
+        with anyio.CancelScope() as scope:
+            await run(lambda name: scope.cancel() if name == "part" else None)
+        assert len(scene.aws.gate.open_uploads(scene.bucket)) == 1
+        scene.aws.gate.put_object(scene.bucket, "key", DATA[:1000])
+        await run(lambda name: None)
+    assert scene.aws.gate.get_object(scene.bucket, "copy") == DATA[:1000]
+    assert scene.aws.gate.open_uploads(scene.bucket) == [] and not rows.open
