@@ -73,9 +73,7 @@ async def partial_file(
     """
     try:
         partial = taken
-        if partial is not None:
-            await door.run(names.tidy, partial.folder)
-        else:
+        if partial is None:
             partial = await door.run(
                 _open_partial, target, size, names, name, tree, discard=_discard
             )
@@ -84,6 +82,10 @@ async def partial_file(
     except ValueError as error:
         raise UsageError(f"cannot write {str(target)!r}: {error}") from None
     try:
+        if taken is not None:
+            partial.kept = True  # by who is stopped here
+            await door.run(names.tidy, partial.folder)
+            partial.kept = False
         yield partial
     except OSError as error:
         raise local_error(target, error) from None

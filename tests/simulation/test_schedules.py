@@ -40,6 +40,8 @@ _FOUND = {
     10468: "a death while the twins of an upload were sought left one of them",
     50196: "so did one while they were sought after an answer that was lost",
     50689: "so did one of a tree, after a 500 that had begun an upload",
+    51904: "a file that was taken up stayed open where its task was cancelled just then",
+    53753: "a copy that goes by one request now left the upload that it had been",
     64005: "the summary of a run that ended well was taken for the journal of the next one",
     64153: "so was one of a run beside a tree that was gone on with",
     66527: "so was one of a tree",

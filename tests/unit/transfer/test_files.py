@@ -7,13 +7,15 @@ import socket
 import tempfile
 from pathlib import Path
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import SourceChanged, TransferError, UnsafeKey, UsageError
 from engine.threads import ThreadDoor
-from engine.transfer.files import partial_file, path_under, publish
+from engine.transfer.files import PartialFile, partial_file, path_under, publish
+from engine.transfer.folders import enter
 from engine.transfer.sources import FileSource
 from engine.types import MiB
 
@@ -40,6 +42,22 @@ def test_keys_that_cannot_be_files_are_named(key: str) -> None:
 @pytest.mark.parametrize("key", ["..a", "a..", "-r", "a b", "C:\\x", "a\\b", "%2e%2e"])
 def test_odd_keys_keep_their_bytes(key: str) -> None:
     assert path_under(ROOT, key) == ROOT / key
+
+
+async def test_a_file_that_is_taken_up_is_closed_and_stays_where_one_is_stopped(
+    tmp_path: Path,
+) -> None:
+    temporary = tmp_path / ".s3engine-run-kept-1.part"
+    descriptor = os.open(temporary, os.O_CREAT | os.O_RDWR)
+    target = tmp_path / "file"
+    taken = PartialFile(target, temporary, descriptor, enter(target, None))
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        async with partial_file(target, 4, ThreadDoor(), taken=taken):
+            pytest.fail("it was stopped before")
+    assert temporary.exists()
+    with pytest.raises(OSError):
+        os.fstat(descriptor)
 
 
 async def test_a_partial_file_is_gone_unless_it_was_published(tmp_path: Path) -> None:
