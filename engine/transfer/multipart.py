@@ -168,7 +168,7 @@ async def complete_upload(
                     f"S3 adds the parts of {url} up to another checksum than was sent",
                     fix="Nothing was stored; upload it again",
                 ) from error
-            return await write.settle(error)
+            return await _ended(await write.settle(error), url, upload_id, context)
 
     try:
         receipt, _ = await context.retrier.run("complete multipart upload", url, complete)
@@ -179,6 +179,7 @@ async def complete_upload(
             receipt = await _settle(url, upload_id, sums, receipts, error, context)
         else:  # whoever goes on will see; the parts are not to be lost
             receipt = await _look_for(url, sums, receipts, error, context)
+            await _ended(receipt, url, upload_id, context)
     if not receipt.etag.strip('"'):
         receipt = await _look_up(url, receipt, size, context)
     stored = receipt.checksum
@@ -264,6 +265,22 @@ async def _settle(
                 raise
     error.add_note(f"whether {url} was written is unknown: it could not be looked at")
     raise error
+
+
+async def _ended(
+    receipt: PutReceipt, url: S3Url, upload_id: UploadId, context: TransferContext
+) -> PutReceipt:
+    """``receipt``, of an object that is there though Complete was not answered so: it may be an
+    older one of the very same bytes, and the upload open still."""
+    reason = f"not done in {ABORT_SECONDS:.0f} s"
+    with anyio.move_on_after(ABORT_SECONDS):
+        try:
+            await abort_until_empty(url, upload_id, context)
+            return receipt
+        except EngineError as failure:
+            reason = failure.headline
+    context.emit(UploadLeft(url, upload_id, reason))
+    return receipt
 
 
 async def _look_for(

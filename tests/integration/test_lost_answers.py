@@ -10,6 +10,7 @@ from engine import (
     ChecksumMismatch,
     ConnectionFailed,
     MiB,
+    ObjectOptions,
     RetryPolicy,
     StoreLimits,
     TransferConfig,
@@ -50,6 +51,15 @@ async def test_a_complete_that_never_came_is_a_failure_and_leaves_nothing(scene:
             await s3.upload(DATA, scene.url("key"))
     assert scene.aws.gate.get_object(scene.bucket, "key") == b"what was there"
     assert scene.aws.gate.open_uploads(scene.bucket) == []
+
+
+async def test_an_older_object_of_the_same_bytes_leaves_no_upload_open(scene: Scene) -> None:
+    """It is taken for ours, as nobody can tell them apart."""
+    async with scene.engine(config=PARTS) as s3:
+        await s3.upload(DATA, scene.url("key"))
+        scene.aws.gate.faults.add(kind="drop", action="CompleteMultipartUpload")
+        await s3.upload(DATA, scene.url("key"), options=ObjectOptions(if_none_match=True))
+    assert scene.aws.gate.open_uploads(scene.bucket) == [] and left(scene) == []
 
 
 async def test_where_nobody_can_look_the_error_says_that_it_is_unknown(scene: Scene) -> None:
