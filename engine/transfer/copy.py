@@ -49,7 +49,7 @@ from engine.transfer.lost_copies import look_for, look_for_part, same_object
 from engine.transfer.multipart import complete_upload, create_upload, leave_upload
 from engine.transfer.parts import Part, PartPlan, plan_copy, plan_parts
 from engine.transfer.patience import Patience
-from engine.transfer.resume_upload import Wanted, drop_upload, take_up_upload
+from engine.transfer.resume_upload import Wanted, drop_upload, take_up_upload, taken_up
 from engine.transfer.through import ThroughParts, fetch_whole, source_parts
 from engine.transfer.upload import put_whole
 from engine.transfer.workers import run_parts
@@ -256,19 +256,24 @@ async def _of_parts(
             await context.journal.part_done(receipt)
         return receipt
 
-    try:
-        await anyio.lowlevel.checkpoint_if_cancelled()
-        receipts = await run_parts(plan.parts, make_and_keep, context.config.parts_at_first)
-        if any(receipt.crc is None for receipt in receipts):
-            algorithm = None  # a store that sums no copied parts: nothing to combine
-        if through is not None:
-            verified = await through.verified(plan, receipts, upload_id)
-        else:
-            verified = _compare(info, target, _whole(receipts, algorithm), "the copy was not made")
-        receipt = await complete_upload(target, upload_id, receipts, plan.size, algorithm, context)
-    except BaseException as error:
-        await leave_upload(target, upload_id, error, context)
-        raise
+    with taken_up(target, taken, context):
+        try:
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            receipts = await run_parts(plan.parts, make_and_keep, context.config.parts_at_first)
+            if any(receipt.crc is None for receipt in receipts):
+                algorithm = None  # a store that sums no copied parts: nothing to combine
+            if through is not None:
+                verified = await through.verified(plan, receipts, upload_id)
+            else:
+                verified = _compare(
+                    info, target, _whole(receipts, algorithm), "the copy was not made"
+                )
+            receipt = await complete_upload(
+                target, upload_id, receipts, plan.size, algorithm, context
+            )
+        except BaseException as error:
+            await leave_upload(target, upload_id, error, context)
+            raise
     if context.journal is not None:
         await context.journal.ended()
     return receipt, verified

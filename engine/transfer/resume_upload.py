@@ -14,7 +14,8 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListParts.html
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from hashlib import md5
 
 import anyio
@@ -26,6 +27,7 @@ from engine.events import BytesMoved, StartedOver, TakenUp
 from engine.protocols import ByteSource, ChecksumAlgorithm, ObjectJournal
 from engine.records import UploadRecord
 from engine.transfer.checksums import NONE
+from engine.transfer.conditional import UploadAgain
 from engine.transfer.context import TransferContext
 from engine.transfer.multipart import abort_upload, is_of, sums_of
 from engine.transfer.nameless import abort_nameless
@@ -158,6 +160,23 @@ async def take_up_upload(wanted: Wanted, context: TransferContext) -> TakenUploa
     if size:
         context.emit(BytesMoved(wanted.url, size))
     return TakenUpload(record.upload_id, plan, receipts)
+
+
+@contextmanager
+def taken_up(url: S3Url, taken: TakenUpload | None, context: TransferContext) -> Iterator[None]:
+    """Where what was taken up turns out to be over, it is made again: a process aborted it and did
+    not hear of that, and parts that landed behind the abort were listed.
+
+    Raises:
+        UploadAgain: It is over.
+    """
+    try:
+        yield
+    except NotFound as error:
+        if taken is None or error.s3_code != "NoSuchUpload":
+            raise
+        context.emit(StartedOver(url, "its upload was aborted"))
+        raise UploadAgain(error) from error
 
 
 async def drop_upload(url: S3Url, context: TransferContext) -> None:

@@ -28,7 +28,7 @@ from engine.transfer.context import TransferContext, uncounted
 from engine.transfer.multipart import complete_upload, create_upload, leave_upload, was_compared
 from engine.transfer.parts import Part, PartPlan, plan_parts
 from engine.transfer.resume import one_more
-from engine.transfer.resume_upload import TakenUpload, Wanted, take_up_upload, wanted_of
+from engine.transfer.resume_upload import TakenUpload, Wanted, take_up_upload, taken_up, wanted_of
 from engine.transfer.stored_as import options_for
 from engine.transfer.workers import run_parts
 from engine.types import (
@@ -139,7 +139,8 @@ async def _upload_in_parts(
     url, algorithm = wanted.url, wanted.algorithm
     if taken is not None:
         upload_id, there = taken.upload_id, taken.receipts
-        return await _send_parts(source, url, upload_id, there, plan, algorithm, context)
+        with taken_up(url, taken, context):
+            return await _send_parts(source, url, upload_id, there, plan, algorithm, context)
     record = wanted.record(plan.part_size)
     async with connections_ahead(url, context, len(plan.parts)) as ahead:
         upload_id = await create_upload(url, algorithm, context, record)

@@ -180,6 +180,19 @@ async def test_an_upload_that_is_gone_is_begun_anew(job: Job) -> None:
     assert job.sent() == [1, 2, 1, 2, 3, 4] and len(job.events(StartedOver)) == 1
 
 
+async def test_an_upload_that_turns_out_to_be_aborted_is_begun_anew(job: Job) -> None:
+    """Parts that landed behind an abort are listed."""
+    await job.stop_after(2)
+    job.scene.aws.gate.faults.add(
+        kind="status", action="UploadPart", status=404, code="NoSuchUpload"
+    )
+    async with job.process() as context:
+        with FileSource(job.path) as source:
+            await upload(source, job.url, context)
+    assert [event.reason for event in job.events(StartedOver)] == ["its upload was aborted"]
+    job.check_done()
+
+
 async def test_the_same_bytes_put_by_somebody_else_are_not_our_upload(job: Job) -> None:
     """Their metadata may be others."""
     await job.stop_after(2)

@@ -42,6 +42,7 @@ _FOUND = {
     50689: "so did one of a tree, after a 500 that had begun an upload",
     51904: "a file that was taken up stayed open where its task was cancelled just then",
     53753: "a copy that goes by one request now left the upload that it had been",
+    56793: "an upload that a process had aborted unheard was gone on with, and failed",
     59180: "an upload stayed open where an older object of the same bytes was taken for it",
     64005: "the summary of a run that ended well was taken for the journal of the next one",
     64153: "so was one of a run beside a tree that was gone on with",
