@@ -18,12 +18,9 @@ from typing import TypeVar, final
 
 from engine.errors import (
     AccessDenied,
-    ConnectionFailed,
     EngineError,
-    NotConnected,
     ObjectChanged,
     ObjectExists,
-    ProtocolError,
     S3Error,
     TransferError,
 )
@@ -31,10 +28,10 @@ from engine.options import ObjectOptions
 from engine.protocols import ByteSource
 from engine.transfer.checksums import CHECKSUMS, NONE
 from engine.transfer.context import TransferContext
+from engine.transfer.look import IsOurs, may_have_worked
 from engine.types import Checksum, MiB, ObjectInfo, PutReceipt, S3Url
 
 R = TypeVar("R")
-IsOurs = Callable[[ObjectInfo], Awaitable[bool]]
 
 # Uploads begun anew because another writer was at work on the same key. Each sends all parts.
 MAX_UPLOADS = 3
@@ -140,15 +137,6 @@ def _named(error: S3Error, url: S3Url, options: ObjectOptions) -> TransferError:
         status=error.status,
         fix="Look at what is there, and write with its ETag",
     )
-
-
-def may_have_worked(error: EngineError) -> bool:
-    """Whether the request may have been carried out, though its answer says or is nothing."""
-    if isinstance(error, S3Error):
-        return error.status >= 500 and error.s3_code not in ("SlowDown", "ServiceUnavailable")
-    if isinstance(error, NotConnected):
-        return False
-    return isinstance(error, ConnectionFailed | ProtocolError)
 
 
 def same_bytes(source: ByteSource, info: ObjectInfo) -> bool:

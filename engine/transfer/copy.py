@@ -30,21 +30,17 @@ from engine.errors import (
     AccessDenied,
     ChecksumMismatch,
     EngineError,
-    NotFound,
     ObjectChanged,
     S3Error,
 )
 from engine.events import BytesMoved, ObjectDone, PartDone, silent
 from engine.protocols import ChecksumAlgorithm, CopySource
 from engine.transfer.checksums import CHECKSUMS, NONE, chosen
-from engine.transfer.conditional import (
-    ConditionalWrite,
-    may_have_worked,
-    upload_until_no_conflict,
-)
+from engine.transfer.conditional import ConditionalWrite, upload_until_no_conflict
 from engine.transfer.context import TransferContext, uncounted
 from engine.transfer.download import head
 from engine.transfer.kept import merged, replaces_metadata, tags_of
+from engine.transfer.look import may_have_worked
 from engine.transfer.lost_copies import look_for, look_for_part, same_object
 from engine.transfer.multipart import complete_upload, create_upload, leave_upload
 from engine.transfer.parts import Part, PartPlan, plan_copy, plan_parts
@@ -176,7 +172,7 @@ async def _copy_in_parts(
     context = structs.replace(context, options=merged(context.options, info, tags))
     asked = CopySource(info.url, info.etag or None, reading.options)
     algorithm = chosen(context.config.checksum)
-    wanted = _wanted(info, target, algorithm, context)
+    wanted = _wanted(info, target, algorithm)
 
     async def copy_part(part: Part, upload_id: UploadId) -> PartReceipt:
         patience = Patience("upload part copy", target)
@@ -279,12 +275,7 @@ async def _of_parts(
     return receipt, verified
 
 
-def _wanted(
-    info: ObjectInfo,
-    target: S3Url,
-    algorithm: ChecksumAlgorithm | None,
-    context: TransferContext,
-) -> Wanted:
+def _wanted(info: ObjectInfo, target: S3Url, algorithm: ChecksumAlgorithm | None) -> Wanted:
     """The copy of a source whose bytes are not read again: what was copied under its ETag is what
     it says, if the store has kept it."""
 
@@ -295,20 +286,12 @@ def _wanted(
         crc = int.from_bytes(base64.b64decode(told.value), "big")
         return PartReceipt(part.number, part.offset, part.length, listed.etag, told, crc)
 
-    async def is_there(plan: PartPlan) -> PutReceipt | None:
-        try:
-            found = await head(target, context)
-        except (NotFound, AccessDenied):
-            return None
-        count = found.etag.strip('"').partition("-")[2]
-        same = found.size == info.size and count == str(len(plan.parts))
-        ours, theirs = info.checksum, found.checksum
-        if not same or ours is None or not ours.full_object or ours != theirs:
-            return None
-        return PutReceipt(found.etag, found.checksum, found.version_id)
+    async def is_made(plan: PartPlan, found: ObjectInfo) -> bool:
+        ours = info.checksum
+        return ours is not None and ours.full_object and ours == found.checksum
 
     version = f"{info.url} {info.etag} {info.version_id or ''}" if info.etag else ""
-    return Wanted(target, info.size, version, algorithm, examine, is_there)
+    return Wanted(target, info.size, version, algorithm, examine, is_made)
 
 
 # Through us.
@@ -356,7 +339,7 @@ async def _parts_through(
     context: TransferContext,
     reading: TransferContext,
 ) -> tuple[PutReceipt, bool]:
-    wanted = _wanted(info, target, algorithm, context)
+    wanted = _wanted(info, target, algorithm)
     through = ThroughParts(info, target, algorithm, sizes, context, reading)
     return await _of_parts(info, wanted, plan, through.move, context, through)
 

@@ -1,6 +1,7 @@
 """Copies within S3 whose every answer was lost: what came of them.
 
-What lives here: looking. What must not: a second copy (``copy.py``).
+What lives here: what makes an object or a part ours. What must not: the look (``look.py``), a
+second copy (``copy.py``).
 """
 
 from __future__ import annotations
@@ -8,9 +9,9 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import partial
 
-from engine.errors import EngineError, NotFound
+from engine.errors import EngineError
 from engine.transfer.context import TransferContext
-from engine.transfer.download import head
+from engine.transfer.look import look
 from engine.transfer.parts import Part
 from engine.transfer.resume_upload import Wanted
 from engine.types import ObjectInfo, PartReceipt, PutReceipt, S3Url, UploadId
@@ -36,21 +37,15 @@ async def look_for(
     Raises:
         EngineError: ``error``, where another object is there, or none.
     """
-    try:
-        found = await head(target, context)
-    except NotFound:
-        error.add_note(f"{target} was not there when it was looked for")
-        raise error from None
-    except EngineError:
-        error.add_note(f"whether {target} was written is unknown: it could not be looked at")
-        raise error from None
-    clock, made = context.clock, found.last_modified
-    ago = timedelta(seconds=clock.monotonic() - began)
-    earliest = (clock.of_servers() or clock.now()) - ago - _WHOLE_SECOND
-    if made is None or made < earliest or not same_object(info, found):
-        error.add_note(f"another object than the copy is at {target}")
-        raise error
-    return PutReceipt(found.etag, found.checksum, found.version_id)
+    clock = context.clock
+
+    async def is_ours(found: ObjectInfo) -> bool:
+        ago = timedelta(seconds=clock.monotonic() - began)
+        earliest = (clock.of_servers() or clock.now()) - ago - _WHOLE_SECOND
+        made = found.last_modified
+        return made is not None and made >= earliest and same_object(info, found)
+
+    return (await look(target, is_ours, context)).or_raise(error, "copy")
 
 
 async def look_for_part(

@@ -35,8 +35,9 @@ from engine.protocols import ChecksumAlgorithm
 from engine.records import UploadRecord
 from engine.shield import to_the_end
 from engine.transfer.checksums import NONE
-from engine.transfer.conditional import ConditionalWrite, may_have_worked
+from engine.transfer.conditional import ConditionalWrite
 from engine.transfer.context import TransferContext
+from engine.transfer.look import may_have_worked
 from engine.transfer.nameless import Asking, abort_twins
 from engine.transfer.patience import Patience
 from engine.transfer.resume import outlives, reason_of

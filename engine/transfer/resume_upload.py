@@ -26,9 +26,9 @@ from engine.errors import AccessDenied, EngineError, NotFound
 from engine.events import BytesMoved, StartedOver, TakenUp
 from engine.protocols import ByteSource, ChecksumAlgorithm, ObjectJournal
 from engine.records import UploadRecord
-from engine.transfer.checksums import NONE
 from engine.transfer.conditional import UploadAgain
 from engine.transfer.context import TransferContext
+from engine.transfer.look import Answer, Seen, look
 from engine.transfer.multipart import abort_upload, is_of, sums_of
 from engine.transfer.nameless import abort_nameless
 from engine.transfer.parts import Part, PartPlan, plan_of
@@ -37,6 +37,7 @@ from engine.types import (
     Checksum,
     ListedPart,
     MiB,
+    ObjectInfo,
     PartReceipt,
     PutReceipt,
     S3Url,
@@ -74,7 +75,7 @@ class Wanted(Struct, frozen=True):
 
     Attributes:
         examine: See ``Examine``.
-        is_there: Whether the object at the target is the one of this plan, where that can be told.
+        is_made: Whether an object of as many bytes and parts as the plan is the one that it makes.
     """
 
     url: S3Url
@@ -82,7 +83,7 @@ class Wanted(Struct, frozen=True):
     version: str
     algorithm: ChecksumAlgorithm | None
     examine: Examine
-    is_there: Callable[[PartPlan], Awaitable[PutReceipt | None]]
+    is_made: Callable[[PartPlan, ObjectInfo], Awaitable[bool]]
 
     @property
     def algorithm_name(self) -> str:
@@ -107,10 +108,10 @@ def wanted_of(
     async def examine(part: Part, listed: ListedPart) -> PartReceipt | None:
         return await context.door.run(_compared, source, part, listed, algorithm)
 
-    async def is_there(plan: PartPlan) -> PutReceipt | None:
-        return await _look_at_object(source, url, plan, algorithm, context)
+    async def is_made(plan: PartPlan, info: ObjectInfo) -> bool:
+        return await _made_of(source, plan, info, algorithm, context)
 
-    return Wanted(url, source.size, source.version, algorithm, examine, is_there)
+    return Wanted(url, source.size, source.version, algorithm, examine, is_made)
 
 
 async def take_up_upload(wanted: Wanted, context: TransferContext) -> TakenUpload | None:
@@ -146,14 +147,17 @@ async def take_up_upload(wanted: Wanted, context: TransferContext) -> TakenUploa
         await _start_over(wanted.url, record, reason, context)
         return None
     if listed is None:
-        finished = await _finished(wanted, plan, journal)
-        if finished is None:
+        seen = await _finished(wanted, plan, journal, context)
+        if seen.receipt is None:
             await journal.ended()
-            context.emit(StartedOver(wanted.url, "its upload is gone from S3, without an object"))
+            came = "without an object"
+            if seen.answer is Answer.UNTOLD:
+                came = "and the role may not look what it became (s3:GetObject)"
+            context.emit(StartedOver(wanted.url, f"its upload is gone from S3, {came}"))
             return None
         context.emit(TakenUp(wanted.url, len(plan.parts), len(plan.parts), plan.size))
         context.emit(BytesMoved(wanted.url, plan.size))
-        return TakenUpload(record.upload_id, plan, {}, finished)
+        return TakenUpload(record.upload_id, plan, {}, seen.receipt)
     receipts = await _take(listed, plan, journal, wanted)
     size = sum(receipt.size for receipt in receipts.values())
     context.emit(TakenUp(wanted.url, len(receipts), len(plan.parts), size))
@@ -195,16 +199,33 @@ async def drop_upload(url: S3Url, context: TransferContext) -> None:
         await _start_over(url, record, "it goes by one request now", context)
 
 
-async def _finished(wanted: Wanted, plan: PartPlan, journal: ObjectJournal) -> PutReceipt | None:
-    """What became of an upload that is over; None where it did not become the object. One that had
-    all its parts may be on its way there: S3 takes its time to make an object of them."""
-    finished = await wanted.is_there(plan)
+async def _finished(
+    wanted: Wanted, plan: PartPlan, journal: ObjectJournal, context: TransferContext
+) -> Seen:
+    """What became of an upload that is over. One that had all its parts may be on its way to its
+    object: S3 takes its time to make one of them.
+
+    Raises:
+        TransferError, CredentialsError: S3 cannot be asked.
+    """
+
+    async def is_ours(info: ObjectInfo) -> bool:
+        # The same bytes by another way may have been stored with other metadata.
+        count = info.etag.strip('"').partition("-")[2]
+        if info.size != plan.size or count != str(len(plan.parts)):
+            return False
+        return await wanted.is_made(plan, info)
+
+    async def look_once() -> Seen:
+        return (await look(wanted.url, is_ours, context)).unless_failed()
+
+    seen = await look_once()
     for delay in _LOOKS if len(journal.parts) == len(plan.parts) else ():
-        if finished is not None:
+        if seen.answer in (Answer.OURS, Answer.UNTOLD):
             break
         await anyio.sleep(delay)
-        finished = await wanted.is_there(plan)
-    return finished
+        seen = await look_once()
+    return seen
 
 
 def _unusable(record: UploadRecord, wanted: Wanted) -> str:
@@ -297,28 +318,14 @@ def _sum_part(
     )
 
 
-async def _look_at_object(
+async def _made_of(
     source: ByteSource,
-    url: S3Url,
     plan: PartPlan,
+    info: ObjectInfo,
     algorithm: ChecksumAlgorithm | None,
     context: TransferContext,
-) -> PutReceipt | None:
-    """The object, if it is the one of this plan of the source."""
-    try:
-        info, _ = await context.ask(
-            "head object",
-            url,
-            lambda: context.control.head_object(
-                url, options=context.options, checksum=context.config.checksum != NONE
-            ),
-        )
-    except (NotFound, AccessDenied):
-        return None
-    # The same bytes by another way may have been stored with other metadata.
-    count = info.etag.strip('"').partition("-")[2]
-    if info.size != source.size or count != str(len(plan.parts)):
-        return None
+) -> bool:
+    """Whether an object of so many parts is the one of the source."""
     stored = info.checksum
     by_md5 = algorithm is None or stored is None or stored.algorithm != algorithm.name
 
@@ -327,6 +334,4 @@ async def _look_at_object(
 
     receipts = await run_parts(plan.parts, receipt, _AT_ONCE)
     sums = sums_of(receipts, algorithm) if algorithm is not None else ()
-    if not is_of(info, sums, receipts):
-        return None
-    return PutReceipt(info.etag, info.checksum, info.version_id)
+    return is_of(info, sums, receipts)
