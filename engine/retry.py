@@ -261,6 +261,12 @@ def count_attempts(error: BaseException, attempts: int) -> None:
         error.facts = {**error.facts, "attempts": attempts}
 
 
+def attempts_of(error: BaseException) -> int:
+    """How often the request was made that ended with ``error``."""
+    told = error.facts.get("attempts") if isinstance(error, EngineError) else None
+    return told if isinstance(told, int) else 1
+
+
 class _Attempts:
     """Stops after ``max_attempts``, renewals aside, or when the shared budget is empty."""
 

@@ -17,7 +17,6 @@ from hashlib import md5
 from typing import TypeVar, final
 
 from engine.errors import (
-    AccessDenied,
     EngineError,
     ObjectChanged,
     ObjectExists,
@@ -26,9 +25,9 @@ from engine.errors import (
 )
 from engine.options import ObjectOptions
 from engine.protocols import ByteSource
-from engine.transfer.checksums import CHECKSUMS, NONE
+from engine.transfer.checksums import CHECKSUMS
 from engine.transfer.context import TransferContext
-from engine.transfer.look import IsOurs, may_have_worked
+from engine.transfer.look import Answer, IsOurs, Seen, look, may_have_worked
 from engine.types import Checksum, MiB, ObjectInfo, PutReceipt, S3Url
 
 R = TypeVar("R")
@@ -64,55 +63,64 @@ async def upload_until_no_conflict(upload: Callable[[int], Awaitable[R]]) -> R:
 
 @final
 class ConditionalWrite:
-    """One write, over all its tries.
+    """One write, over all its tries. Without a condition it is any write, and only counted.
 
     Args:
         is_ours: Whether the object that is there now has the bytes that were sent.
         in_parts: The write is a Complete.
+
+    Attributes:
+        failures: Tries that failed.
     """
 
     def __init__(
         self, url: S3Url, context: TransferContext, is_ours: IsOurs, *, in_parts: bool = False
     ) -> None:
+        self.failures = 0
         self._in_parts = in_parts
         self._url = url
         self._context = context
         self._is_ours = is_ours
         self._answer_lost = False
 
-    async def settle(self, error: EngineError) -> PutReceipt:
-        """What came of the write, after a try failed with ``error``.
+    def failed(self, error: EngineError) -> None:
+        """To be told after each try that fails.
 
         Raises:
             UploadAgain: Complete met another writer.
+        """
+        self.failures += 1
+        if may_have_worked(error):
+            self._answer_lost = True
+        elif isinstance(error, S3Error) and error.s3_code == CONFLICT:
+            if self._in_parts and self._context.options.conditional:
+                raise UploadAgain(error) from None
+
+    async def look(self) -> Seen:
+        """Whose object is there now."""
+        return await look(self._url, self._is_ours, self._context)
+
+    async def settle(self, error: EngineError) -> PutReceipt:
+        """What came of the write, after its last try failed with ``error``.
+
+        Raises:
             ObjectExists, ObjectChanged: The condition does not hold, and not by our own doing.
-            EngineError: ``error``, where it is about something else.
+            EngineError: ``error``, where it is about something else; or the look failed.
         """
         options = self._context.options
-        if not options.conditional:
+        if not (options.conditional and isinstance(error, S3Error) and _is_refusal(error, options)):
             raise error
-        if not (isinstance(error, S3Error) and _is_refusal(error, options)):
-            if self._in_parts and isinstance(error, S3Error) and error.s3_code == CONFLICT:
-                raise UploadAgain(error) from None
-            self._answer_lost |= may_have_worked(error)
-            raise error
+        refused = _named(error, self._url, options)
         if self._answer_lost:
-            try:
-                info = await self._context.control.head_object(
-                    self._url,
-                    options=options,
-                    checksum=self._context.config.checksum != NONE,
-                )
-            except AccessDenied:
-                refused = _named(error, self._url, options)
+            seen = (await self.look()).unless_failed()
+            if seen.receipt is not None:
+                return seen.receipt
+            if seen.answer is Answer.UNTOLD:
                 refused.add_note(
                     "the answer to an earlier try was lost; whether that one wrote the object "
                     "cannot be told without s3:GetObject"
                 )
-                raise refused from None
-            if await self._is_ours(info):
-                return PutReceipt(info.etag, info.checksum, info.version_id)
-        raise _named(error, self._url, options)
+        raise refused from error
 
 
 def _is_refusal(error: S3Error, options: ObjectOptions) -> bool:

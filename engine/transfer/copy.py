@@ -35,6 +35,7 @@ from engine.errors import (
 )
 from engine.events import BytesMoved, ObjectDone, PartDone, silent
 from engine.protocols import ChecksumAlgorithm, CopySource
+from engine.retry import attempts_of
 from engine.transfer.checksums import CHECKSUMS, NONE, chosen
 from engine.transfer.conditional import ConditionalWrite, upload_until_no_conflict
 from engine.transfer.context import TransferContext, uncounted
@@ -130,7 +131,11 @@ async def _copy_whole(
         options = merged(options, info, tags)
     asked = CopySource(info.url, info.etag or None, reading.options)
     algorithm = chosen(context.config.checksum)
-    write = _conditional(info, target, context)
+
+    async def is_ours(found: ObjectInfo) -> bool:
+        return same_object(info, found)
+
+    write = ConditionalWrite(target, context, is_ours)
     patience = Patience("copy object", target)
     began = context.clock.monotonic()
 
@@ -147,16 +152,17 @@ async def _copy_whole(
                         options=options,
                     )
         except EngineError as error:
-            if write is None:
-                raise
-            if isinstance(error, S3Error) and error.status == 412:
-                await _check_source(info, reading)
-            return await write.settle(error)
+            write.failed(error)
+            raise
 
-    async def look(error: EngineError) -> PutReceipt:
-        return await look_for(info, target, began, error, context)
+    async def settle(error: EngineError) -> PutReceipt:
+        if may_have_worked(error):
+            return await look_for(info, target, began, error, context)
+        if options.conditional and isinstance(error, S3Error) and error.status == 412:
+            await _check_source(info, reading)
+        return await write.settle(error)
 
-    receipt = await _one_copy("copy object", info, target, None, send, look, context)
+    receipt = await _one_copy("copy object", info, target, None, send, settle, context)
     verified = _compare(info, target, receipt.checksum, "do not use the copy")
     return receipt, verified
 
@@ -190,10 +196,12 @@ async def _copy_in_parts(
                         options=context.options,
                     )
 
-        async def look(error: EngineError) -> PartReceipt:
+        async def settle(error: EngineError) -> PartReceipt:
+            if not may_have_worked(error):
+                raise error
             return await look_for_part(wanted, part, upload_id, error, context)
 
-        return await _one_copy("upload part copy", info, target, part, send, look, context)
+        return await _one_copy("upload part copy", info, target, part, send, settle, context)
 
     return await _of_parts(info, wanted, plan, copy_part, context)
 
@@ -204,17 +212,15 @@ async def _one_copy(
     target: S3Url,
     part: Part | None,
     send: Callable[[], Awaitable[R]],
-    look: Callable[[EngineError], Awaitable[R]],
+    settle: Callable[[EngineError], Awaitable[R]],
     context: TransferContext,
 ) -> R:
-    """The object or a part of it: asked for; where every answer was lost, looked for; and told."""
+    """The object or a part of it: asked for; where that ended badly, found out; and told."""
     with _told(info.url):
         try:
             receipt, attempts = await context.retrier.run(operation, target, send)
         except EngineError as error:
-            if not may_have_worked(error):
-                raise
-            receipt, attempts = await look(error), 1
+            receipt, attempts = await settle(error), attempts_of(error)
     span, size = (None, info.size) if part is None else (part.range, part.length)
     context.emit(PartDone(target, span, attempts))
     context.emit(BytesMoved(target, size))
@@ -351,18 +357,9 @@ def _again(context: TransferContext, number: int) -> TransferContext:
     return context if number == 1 else uncounted(context)
 
 
-def _conditional(
-    info: ObjectInfo, target: S3Url, context: TransferContext
-) -> ConditionalWrite | None:
-    async def is_ours(found: ObjectInfo) -> bool:
-        return same_object(info, found)
-
-    return ConditionalWrite(target, context, is_ours) if context.options.conditional else None
-
-
 async def _check_source(info: ObjectInfo, reading: TransferContext) -> None:
     """A refused condition may be that of either end: raises ObjectChanged if the source's."""
-    now = await reading.control.head_object(info.url, options=reading.options)
+    now = await head(info.url, reading)
     if now.etag != info.etag:
         raise _changed(info.url)
 

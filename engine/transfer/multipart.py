@@ -34,10 +34,9 @@ from engine.events import UploadKept, UploadLeft
 from engine.protocols import ChecksumAlgorithm
 from engine.records import UploadRecord
 from engine.shield import to_the_end
-from engine.transfer.checksums import NONE
 from engine.transfer.conditional import ConditionalWrite
 from engine.transfer.context import TransferContext
-from engine.transfer.look import may_have_worked
+from engine.transfer.look import Answer, Seen, look, may_have_worked
 from engine.transfer.nameless import Asking, abort_twins
 from engine.transfer.patience import Patience
 from engine.transfer.resume import outlives, reason_of
@@ -139,19 +138,43 @@ async def complete_upload(
         TransferError: It was not made; or it cannot be told, and the error says so.
     """
     assert sum(part.size for part in receipts) == size
-    sums = sums_of(receipts, algorithm) if algorithm is not None else ()
-    declared = sums[0] if sums else None
-    tries = 0
+    sums: Sequence[Checksum] = sums_of(receipts, algorithm) if algorithm is not None else ()
 
     async def is_ours(info: ObjectInfo) -> bool:
         return is_of(info, sums, receipts)
 
     write = ConditionalWrite(url, context, is_ours, in_parts=True)
+    try:
+        receipt = await _complete(url, upload_id, receipts, sums, size, write, context)
+    except EngineError as error:
+        receipt = await _outcome(url, upload_id, error, write, context)
+    if not receipt.etag.strip('"'):
+        receipt = await _with_etag(url, receipt, size, context)
+    if not _may_be_of(receipt, sums):
+        mismatch = ChecksumMismatch(
+            f"S3 has {receipt.checksum} for {url}, the bytes sent have {sums[0]}",
+            fix="Upload it again; do not use the object",
+        )
+        # The bit may have flipped in the answer.
+        receipt = (await write.look()).or_raise(mismatch, "upload")
+    context.own_uploads.over(upload_id)
+    return receipt
+
+
+async def _complete(
+    url: S3Url,
+    upload_id: UploadId,
+    receipts: Sequence[PartReceipt],
+    sums: Sequence[Checksum],
+    size: int,
+    write: ConditionalWrite,
+    context: TransferContext,
+) -> PutReceipt:
+    """Have S3 put the parts together, in as many tries as there is time for."""
+    declared = sums[0] if sums else None
     patience = Patience("complete multipart upload", url)
 
-    async def complete() -> PutReceipt:
-        nonlocal tries
-        tries += 1
+    async def ask() -> PutReceipt:
         try:
             async with context.limiter.turn(url):
                 with patience.of_a_try():
@@ -159,40 +182,81 @@ async def complete_upload(
                         url, upload_id, receipts, declared, size, options=context.options
                     )
         except EngineError as error:
-            gone = isinstance(error, NotFound) and error.s3_code == "NoSuchUpload"
-            if gone and (tries > 1 or context.journal is not None):
-                # The answer to an earlier try, or of an earlier process, was lost; it had worked.
-                return await _look_for(url, sums, receipts, error, context)
+            write.failed(error)
             if isinstance(error, S3Error) and error.s3_code == "BadDigest":
                 # Each part was accepted with its own, so asking again would not help.
                 raise TransferError(
                     f"S3 adds the parts of {url} up to another checksum than was sent",
                     fix="Nothing was stored; upload it again",
                 ) from error
-            return await _ended(await write.settle(error), url, upload_id, context)
-
-    try:
-        receipt, _ = await context.retrier.run("complete multipart upload", url, complete)
-    except EngineError as error:
-        if not may_have_worked(error):
             raise
+
+    receipt, _ = await context.retrier.run("complete multipart upload", url, ask)
+    return receipt
+
+
+async def _outcome(
+    url: S3Url,
+    upload_id: UploadId,
+    error: EngineError,
+    write: ConditionalWrite,
+    context: TransferContext,
+) -> PutReceipt:
+    """What came of a Complete whose last try failed with ``error``.
+
+    Raises:
+        EngineError: ``error``, where it made no object of ours, or that cannot be told.
+    """
+    gone = isinstance(error, NotFound) and error.s3_code == "NoSuchUpload"
+    if gone and (write.failures > 1 or context.journal is not None):
+        # The answer to an earlier try, or of an earlier process, was lost; it had worked.
+        seen = (await write.look()).unless_failed()
+        if seen.answer is Answer.UNTOLD:
+            raise TransferError(
+                f"the answer to complete multipart upload of {url} was lost, and the upload is "
+                "over: it was written most likely",
+                fix="Look whether it is there; the role needs s3:GetObject to do that by itself",
+            ) from seen.why
+        return seen.or_raise(error, "upload")
+    if may_have_worked(error):
+        seen = await _look_at_the_end(url, upload_id, write, context)
+        receipt = seen.or_raise(error, "upload")
         if context.journal is None:
-            receipt = await _settle(url, upload_id, sums, receipts, error, context)
-        else:  # whoever goes on will see; the parts are not to be lost
-            receipt = await _look_for(url, sums, receipts, error, context)
-            await _ended(receipt, url, upload_id, context)
-    if not receipt.etag.strip('"'):
-        receipt = await _look_up(url, receipt, size, context)
-    stored = receipt.checksum
-    if sums and stored is not None and stored.algorithm == sums[0].algorithm:
-        if stored.value not in {checksum.value for checksum in sums}:
-            mismatch = ChecksumMismatch(
-                f"S3 has {stored} for {url}, the bytes sent have {sums[0]}",
-                fix="Upload it again; do not use the object",
-            )
-            # The bit may have flipped in the answer.
-            receipt = await _look_for(url, sums, receipts, mismatch, context)
-    context.own_uploads.over(upload_id)
+            return receipt  # of an upload that was ended before the look
+    else:
+        receipt = await write.settle(error)
+    return await _ended(receipt, url, upload_id, context)
+
+
+async def _look_at_the_end(
+    url: S3Url, upload_id: UploadId, write: ConditionalWrite, context: TransferContext
+) -> Seen:
+    """Every answer to Complete was lost. An upload that was aborted will not become an object any
+    more, so what is seen after that is the last word. One that a journal names is left: whoever
+    goes on with it will see, and its parts are not to be lost."""
+    with anyio.move_on_after(ABORT_SECONDS):
+        try:
+            if context.journal is None:
+                await abort_until_empty(url, upload_id, context)
+        except EngineError as failure:
+            return Seen(url, Answer.UNTOLD, why=failure)
+        return await write.look()
+    return Seen(url, Answer.UNTOLD)
+
+
+async def _ended(
+    receipt: PutReceipt, url: S3Url, upload_id: UploadId, context: TransferContext
+) -> PutReceipt:
+    """``receipt``, of an object that is there though Complete was not answered so: it may be an
+    older one of the very same bytes, and the upload open still."""
+    reason = f"not done in {ABORT_SECONDS:.0f} s"
+    with anyio.move_on_after(ABORT_SECONDS):
+        try:
+            await abort_until_empty(url, upload_id, context)
+            return receipt
+        except EngineError as failure:
+            reason = failure.headline
+    context.emit(UploadLeft(url, upload_id, reason))
     return receipt
 
 
@@ -219,106 +283,36 @@ def sums_of(
     )
 
 
-async def _look_up(
+async def _with_etag(
     url: S3Url, receipt: PutReceipt, size: int, context: TransferContext
 ) -> PutReceipt:
     """Ceph answers Complete with an empty ETag; HEAD has it, and the size to compare."""
-    try:
-        info, _ = await context.ask(
-            "head object",
-            url,
-            lambda: context.control.head_object(
-                url, options=context.options, checksum=context.config.checksum != NONE
-            ),
-        )
-    except AccessDenied:
+
+    async def is_as_long(info: ObjectInfo) -> bool:
+        return info.size == size
+
+    seen = (await look(url, is_as_long, context)).unless_failed()
+    found = seen.info
+    if found is None:
+        if seen.answer is Answer.NONE and seen.why is not None:
+            raise seen.why
         return receipt  # a role that may write and not read: Complete has said that it is done
-    if info.size != size:
+    if seen.answer is not Answer.OURS:
         raise ChecksumMismatch(
-            f"S3 has {info.size} bytes for {url}, {size} were sent",
+            f"S3 has {found.size} bytes for {url}, {size} were sent",
             fix="Upload it again; do not use the object",
         )
     return PutReceipt(
-        info.etag, receipt.checksum or info.checksum, receipt.version_id or info.version_id
+        found.etag, receipt.checksum or found.checksum, receipt.version_id or found.version_id
     )
 
 
-async def _settle(
-    url: S3Url,
-    upload_id: UploadId,
-    sums: Sequence[Checksum],
-    receipts: Sequence[PartReceipt],
-    error: EngineError,
-    context: TransferContext,
-) -> PutReceipt:
-    """Every answer to Complete was lost. An upload that was aborted will not become an object any
-    more, so after that HEAD has the last word.
-
-    Raises:
-        EngineError: ``error``, where the object is not there.
-    """
-    with anyio.move_on_after(ABORT_SECONDS):
-        try:
-            await abort_until_empty(url, upload_id, context)
-            return await _look_for(url, sums, receipts, error, context)
-        except EngineError as failure:
-            if failure is error:
-                raise
-    error.add_note(f"whether {url} was written is unknown: it could not be looked at")
-    raise error
-
-
-async def _ended(
-    receipt: PutReceipt, url: S3Url, upload_id: UploadId, context: TransferContext
-) -> PutReceipt:
-    """``receipt``, of an object that is there though Complete was not answered so: it may be an
-    older one of the very same bytes, and the upload open still."""
-    reason = f"not done in {ABORT_SECONDS:.0f} s"
-    with anyio.move_on_after(ABORT_SECONDS):
-        try:
-            await abort_until_empty(url, upload_id, context)
-            return receipt
-        except EngineError as failure:
-            reason = failure.headline
-    context.emit(UploadLeft(url, upload_id, reason))
-    return receipt
-
-
-async def _look_for(
-    url: S3Url,
-    sums: Sequence[Checksum],
-    receipts: Sequence[PartReceipt],
-    error: EngineError,
-    context: TransferContext,
-) -> PutReceipt:
-    """Did a Complete whose answer was lost make this object? By size and checksum, or by the ETag
-    of exactly these parts where the store keeps no such checksum.
-
-    Raises:
-        EngineError: ``error``, where another object is there, or none.
-        TransferError: The role may not look.
-    """
-    try:
-        info, _ = await context.ask(
-            "head object",
-            url,
-            lambda: context.control.head_object(
-                url, options=context.options, checksum=context.config.checksum != NONE
-            ),
-        )
-    except NotFound:
-        raise error from None
-    except AccessDenied as denied:
-        if isinstance(error, ChecksumMismatch):
-            raise error from None
-        raise TransferError(
-            f"the answer to complete multipart upload of {url} was lost, and the upload is over: "
-            "it was written most likely",
-            fix="Look whether it is there; the role needs s3:GetObject to do that by itself",
-        ) from denied
-    if is_of(info, sums, receipts):
-        return PutReceipt(info.etag, info.checksum, info.version_id)
-    raise error
+def _may_be_of(receipt: PutReceipt, sums: Sequence[Checksum]) -> bool:
+    """Whether the checksum of an answer is none of another object than was sent."""
+    stored = receipt.checksum
+    if not sums or stored is None or stored.algorithm != sums[0].algorithm:
+        return True
+    return stored.value in {checksum.value for checksum in sums}
 
 
 def is_of(info: ObjectInfo, sums: Sequence[Checksum], receipts: Sequence[PartReceipt]) -> bool:

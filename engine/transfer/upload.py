@@ -17,6 +17,7 @@ from engine.errors import ChecksumMismatch, EngineError, S3Error
 from engine.events import BytesMoved, ObjectDone, PartDone
 from engine.options import PLAIN
 from engine.protocols import ByteSource, ChecksumAlgorithm
+from engine.retry import attempts_of
 from engine.transfer.ahead import connections_ahead
 from engine.transfer.checksums import chosen
 from engine.transfer.conditional import (
@@ -93,9 +94,13 @@ async def put_whole(
                 )
         except EngineError as error:
             await _look_at_source(source, error, context)
-            return await write.settle(error)
+            write.failed(error)
+            raise
 
-    receipt, attempts = await context.retrier.run("put object", url, put)
+    try:
+        receipt, attempts = await context.retrier.run("put object", url, put)
+    except EngineError as error:
+        receipt, attempts = await write.settle(error), attempts_of(error)
     context.emit(PartDone(url, None, attempts))
     context.emit(BytesMoved(url, source.size))
     return receipt

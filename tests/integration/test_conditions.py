@@ -175,6 +175,20 @@ async def test_who_may_not_look_is_told_that_it_may_be_their_own(scene: Scene) -
     assert "an earlier try was lost" in refused.value.__notes__[0]
 
 
+@pytest.mark.parametrize("size", SIZES)
+async def test_what_is_gone_again_is_refused_by_name(scene: Scene, size: int) -> None:
+    """Not by the answer to the look; and a look that fails is repeated by itself."""
+    faults = scene.aws.gate.faults
+    faults.add(kind="swallow", action=WRITES[size])
+    faults.add(kind="status", action=WRITES[size], nth=2, status=412, code="PreconditionFailed")
+    faults.add(kind="drop", action="HeadObject")
+    faults.add(kind="status", action="HeadObject", nth=2, status=404, code="NoSuchKey")
+    async with scene.engine(config=PARTS) as s3:
+        with pytest.raises(ObjectExists):
+            await s3.upload(bytes(size), scene.url("key"), options=NEW)
+    assert len(scene.log(WRITES[size])) == 2
+
+
 async def test_a_tree_goes_up_where_nothing_is_yet(scene: Scene, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(name.encode())

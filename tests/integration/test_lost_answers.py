@@ -82,6 +82,18 @@ async def test_a_role_that_may_not_read_is_told_what_it_lacks(scene: Scene) -> N
     assert scene.aws.gate.get_object(scene.bucket, "key") == DATA
 
 
+async def test_what_may_not_be_looked_at_is_unknown_and_not_written(scene: Scene) -> None:
+    """S3 says AccessDenied of a key that has no object, too, to who may not list the bucket."""
+    scene.role_with(allow=[("s3:PutObject", "*"), ("s3:AbortMultipartUpload", "*")])
+    scene.aws.gate.faults.add(kind="drop", action="CompleteMultipartUpload", times=None)
+    async with scene.engine(config=PARTS, retry=NEVER) as s3:
+        with pytest.raises(ConnectionFailed) as caught:
+            await s3.upload(DATA, scene.url("key"))
+    assert any("is unknown" in note for note in caught.value.__notes__)
+    assert scene.aws.gate.list_keys(scene.bucket) == []
+    assert scene.aws.gate.open_uploads(scene.bucket) == []
+
+
 async def test_an_upload_that_somebody_else_aborted_is_no_success(scene: Scene) -> None:
     """Complete is dropped once, then the upload is gone; what is there is somebody else's."""
     gate = scene.aws.gate
