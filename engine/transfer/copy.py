@@ -36,6 +36,7 @@ from engine.errors import (
 from engine.events import BytesMoved, ObjectDone, PartDone, silent
 from engine.protocols import ChecksumAlgorithm, CopySource
 from engine.retry import attempts_of
+from engine.transfer.begin import create_upload
 from engine.transfer.checksums import CHECKSUMS, NONE, chosen
 from engine.transfer.conditional import ConditionalWrite, upload_until_no_conflict
 from engine.transfer.context import TransferContext, uncounted
@@ -43,7 +44,7 @@ from engine.transfer.download import head
 from engine.transfer.kept import merged, replaces_metadata, tags_of
 from engine.transfer.look import may_have_worked
 from engine.transfer.lost_copies import look_for, look_for_part, same_object
-from engine.transfer.multipart import complete_upload, create_upload, leave_upload
+from engine.transfer.multipart import complete_upload, leave_upload
 from engine.transfer.parts import Part, PartPlan, plan_copy, plan_parts
 from engine.transfer.patience import Patience
 from engine.transfer.resume_upload import Wanted, drop_upload, take_up_upload, taken_up

@@ -1,4 +1,4 @@
-"""The life of an upload in parts: begun, made an object, or gone without a trace.
+"""The end of an upload in parts: made an object, kept for another process, or gone without a trace.
 
 Rules of this file
 - An upload that was begun ends: as an object, or aborted until no part is left. Or a journal names
@@ -7,24 +7,23 @@ Rules of this file
 - A lost answer to Complete is no failure yet: the upload is ended for good, and then HEAD says
   whether the object is the one that was sent.
 
+What must not live here: its beginning (``begin.py``).
+
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 from collections.abc import Sequence
 from functools import reduce
 from hashlib import md5
 
 import anyio
-import msgspec
 
 from engine.errors import (
     AccessDenied,
     ChecksumMismatch,
-    ConnectionFailed,
     EngineError,
     NotFound,
     S3Error,
@@ -32,12 +31,10 @@ from engine.errors import (
 )
 from engine.events import UploadKept, UploadLeft
 from engine.protocols import ChecksumAlgorithm
-from engine.records import UploadRecord
 from engine.shield import to_the_end
 from engine.transfer.conditional import ConditionalWrite
 from engine.transfer.context import TransferContext
 from engine.transfer.look import Answer, Seen, look, may_have_worked
-from engine.transfer.nameless import Asking, abort_twins
 from engine.transfer.patience import Patience
 from engine.transfer.resume import outlives, reason_of
 from engine.types import Checksum, ObjectInfo, PartReceipt, PutReceipt, S3Url, UploadId
@@ -50,77 +47,6 @@ STOP_SECONDS = 3.0
 # Parts that were on their way may land after the abort; S3's page of AbortMultipartUpload says
 # to abort until ListParts is empty.
 _MAX_ABORTS = 5
-
-
-async def create_upload(
-    url: S3Url,
-    algorithm: ChecksumAlgorithm | None,
-    context: TransferContext,
-    record: UploadRecord | None = None,
-) -> UploadId:
-    """Not cut short: an upload whose id came too late would be nobody's.
-
-    Args:
-        record: What the context's journal is to keep of it, but for the id.
-    """
-    journal = context.journal if record is not None else None
-    if context.lease is not None:
-        await context.lease.ready()  # may take a minute, and there is nothing yet to be lost
-    asking = Asking(journal, context.clock)
-    await asking.tell()
-    made: list[UploadId] = []
-    named = False
-    lost = 0
-
-    async def ask() -> UploadId:
-        nonlocal lost
-        await asking.tell()
-        lost += 1  # until it is known; nobody hears of a try that is out of time
-        try:
-            async with context.limiter.turn(url):
-                upload_id = await context.control.create_multipart_upload(
-                    url, algorithm, options=context.options
-                )
-        except EngineError as error:
-            lost -= not may_have_worked(error)
-            raise
-        lost -= 1
-        return upload_id
-
-    async def create() -> None:
-        nonlocal named, lost
-        with anyio.move_on_after(ABORT_SECONDS):
-            upload_id, _ = await context.retrier.run("create multipart upload", url, ask)
-            made.append(upload_id)
-            context.own_uploads.begun(upload_id)
-        if made and journal is not None and record is not None:
-            begun = msgspec.structs.replace(record, upload_id=made[0], lost=lost)
-            await journal.upload_begun(begun)
-            named = True
-            if lost:
-                with anyio.move_on_after(ABORT_SECONDS), contextlib.suppress(TransferError):
-                    lost -= await abort_twins(url, made[0], context)
-                if not lost:  # else a later process looks again: one may still be on its way
-                    await journal.upload_begun(msgspec.structs.replace(begun, lost=0))
-
-    try:
-        # A journal knows that there may be an upload: then nobody has to wait long for its id.
-        with context.own_uploads.creating(url):
-            await to_the_end(create(), None if journal is None else STOP_SECONDS)
-    except BaseException as error:
-        if made:
-            await leave_upload(url, made[0], error, context, named=named)
-        elif journal is not None and isinstance(error, EngineError) and not lost:
-            await journal.ended()
-        raise
-    finally:
-        # Not aborted by a guess: a listing tells uploads of one key apart by who began them and
-        # when, and another process of the same user or role may be at work on the same key.
-        for _ in range(lost):
-            context.emit(UploadLeft(url, "", "the answer that had its upload id was lost"))
-    if not made:
-        raise ConnectionFailed(f"create multipart upload of {url} took over {ABORT_SECONDS:.0f} s")
-    return made[0]
 
 
 async def complete_upload(

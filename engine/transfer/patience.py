@@ -1,6 +1,6 @@
 """Patience: how long a verb that S3 works at for minutes may take, in all its tries.
 
-What must not live here: what became of a verb that took too long (``multipart.py``, ``copy.py``).
+What must not live here: what became of a verb that took too long (``look.py``).
 """
 
 from __future__ import annotations

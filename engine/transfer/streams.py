@@ -23,13 +23,13 @@ import anyio.abc
 from engine.errors import TransferError, UsageError
 from engine.events import BytesMoved, ObjectDone, PartDone
 from engine.protocols import ChecksumAlgorithm
+from engine.transfer.begin import create_upload
 from engine.transfer.checksums import chosen
 from engine.transfer.conditional import UploadAgain
 from engine.transfer.context import TransferContext
 from engine.transfer.multipart import (
     abort_upload,
     complete_upload,
-    create_upload,
     was_compared,
 )
 from engine.transfer.parts import Part, growing_part_sizes, raised_part_size

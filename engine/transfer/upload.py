@@ -19,6 +19,7 @@ from engine.options import PLAIN
 from engine.protocols import ByteSource, ChecksumAlgorithm
 from engine.retry import attempts_of
 from engine.transfer.ahead import connections_ahead
+from engine.transfer.begin import create_upload
 from engine.transfer.checksums import chosen
 from engine.transfer.conditional import (
     ConditionalWrite,
@@ -26,7 +27,7 @@ from engine.transfer.conditional import (
     upload_until_no_conflict,
 )
 from engine.transfer.context import TransferContext, uncounted
-from engine.transfer.multipart import complete_upload, create_upload, leave_upload, was_compared
+from engine.transfer.multipart import complete_upload, leave_upload, was_compared
 from engine.transfer.parts import Part, PartPlan, plan_parts
 from engine.transfer.resume import one_more
 from engine.transfer.resume_upload import TakenUpload, Wanted, take_up_upload, taken_up, wanted_of

@@ -121,8 +121,8 @@ MUTANTS = (
     ),
     Mutant(
         "a Create that was cancelled is forgotten",
-        "transfer/multipart.py",
-        "        for _ in range(lost):",
+        "transfer/begin.py",
+        "        for _ in range(self._lost):",
         "        for _ in range(0):",
     ),
     Mutant(
@@ -171,9 +171,9 @@ MUTANTS = (
     # Journals.
     Mutant(
         "an upload gets parts before a journal names it",
-        "transfer/multipart.py",
+        "transfer/begin.py",
         "journal.upload_begun(begun)\n",
-        "journal.upload_begun(record)\n",
+        "journal.upload_begun(self._record)\n",
     ),
     Mutant(
         "an upload of another source is gone on with",
@@ -208,9 +208,9 @@ MUTANTS = (
     # What was found by the simulation, once more.
     Mutant(
         "an upload that a 500 may have begun is forgotten",
-        "transfer/multipart.py",
-        "            lost -= not may_have_worked(error)\n",
-        "            lost -= 1\n",
+        "transfer/begin.py",
+        "            if not may_have_worked(error):\n",
+        "            if True:\n",
     ),
     Mutant(
         "the parts of a small object are guessed and not asked for",
