@@ -30,7 +30,7 @@ class TransferConfig:
             store allows (10,000) would not hold the object.
         max_parts_in_flight: Parts of one object under way at once, and so what a crash can
             waste. None starts at 10; where the way is long or more moves more it grows, up to
-            64 parts and 512 MiB.
+            64 parts and 512 MiB; of what S3 copies itself up to 64 parts.
         max_concurrency: Requests under way at once over all objects; None starts at 64 for
             small objects and 16 for big ones. While both kinds want them, neither gets less than
             two fifths.

@@ -47,6 +47,7 @@ from engine.transfer.lost_copies import look_for, look_for_part, same_object
 from engine.transfer.multipart import complete_upload, leave_upload
 from engine.transfer.parts import Part, PartPlan, plan_copy, plan_parts
 from engine.transfer.patience import Patience
+from engine.transfer.resume import one_more
 from engine.transfer.resume_upload import Wanted, drop_upload, take_up_upload, taken_up
 from engine.transfer.through import ThroughParts, fetch_whole, source_parts
 from engine.transfer.upload import put_whole
@@ -185,7 +186,8 @@ async def _copy_in_parts(
         patience = Patience("upload part copy", target)
 
         async def send() -> PartReceipt:
-            async with context.limiter.slot(target, big=True, size=part.length):
+            # Held: there is no body here to be held.
+            async with context.limiter.slot(target, big=True, size=part.length, held=True):
                 with patience.of_a_try():
                     return await context.control.upload_part_copy(
                         asked,
@@ -262,7 +264,12 @@ async def _of_parts(
     with taken_up(target, taken, context):
         try:
             await anyio.lowlevel.checkpoint_if_cancelled()
-            receipts = await run_parts(plan.parts, make_and_keep, context.config.parts_at_first)
+            receipts = await run_parts(
+                plan.parts,
+                make_and_keep,
+                context.config.parts_at_first,
+                one_more(context, plan, here=through is not None),
+            )
             if any(receipt.crc is None for receipt in receipts):
                 algorithm = None  # a store that sums no copied parts: nothing to combine
             if through is not None:

@@ -302,11 +302,14 @@ class Limiter:
         """Whether one more part of an object is worth having under way beside so many.
 
         As many times the first number as there are times the first number of slots.
+
+        Args:
+            part_size: Bytes of it that a death wastes.
         """
         if not self._parts_grow:
             return under_way < self._parts
         self._big.begin()
-        most = min(MAX_PARTS, MAX_PART_BYTES // part_size)
+        most = min(MAX_PARTS, MAX_PART_BYTES // max(1, part_size))
         worth = max(1, self._parts * self._big.climber.number // START_BIG)
         if under_way < min(worth, most):
             return True

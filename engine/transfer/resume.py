@@ -49,14 +49,22 @@ def reason_of(error: BaseException) -> str:
     return error.headline if isinstance(error, EngineError) else "stopped"
 
 
-def one_more(context: TransferContext, plan: PartPlan) -> Callable[[int], bool]:
-    """Whether one more part than so many may be under way: as the network is worth it, and where
-    a journal is kept, as far as not more than ``MOST_AGAIN`` of the object can be lost."""
+def one_more(
+    context: TransferContext, plan: PartPlan, *, here: bool = True
+) -> Callable[[int], bool]:
+    """Whether one more part than so many may be under way: as more moves more, and where a journal
+    is kept, as far as not more than ``MOST_AGAIN`` of the object can be lost.
+
+    Args:
+        here: The bytes come by this machine. A part that S3 copies itself costs a death seconds and
+            no byte, whatever its size.
+    """
     most = max(context.config.parts_at_first, int(MOST_AGAIN * len(plan.parts)))
-    if context.journal is None:
+    if context.journal is None or not here:
         most = len(plan.parts)
+    size = plan.part_size if here else 0
 
     def asked(under_way: int) -> bool:
-        return under_way < most and context.limiter.one_more_part(under_way, plan.part_size)
+        return under_way < most and context.limiter.one_more_part(under_way, size)
 
     return asked

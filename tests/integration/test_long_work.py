@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -18,6 +19,12 @@ from tests.unit.origin import Exchange, Origin, Script, run_origin
 
 PART = 5 * MiB
 DATA = b"abc" * 2 * MiB
+CONFIG = TransferConfig(
+    multipart_threshold=PART,
+    part_size=PART,
+    checksum="none",
+    limits=StoreLimits("small copies", max_copy_size=100 * MiB),
+)
 OLD, NEW = "Tue, 24 Nov 2020 12:00:00 GMT", "Tue, 24 Nov 2099 12:00:00 GMT"
 OK = b"HTTP/1.1 200 OK\r\n"
 # Seconds from the first try on, and the little that settles it.
@@ -64,21 +71,17 @@ def store(made: bool, modified: str = NEW, etag: str = of_parts(DATA)) -> Script
 
 
 def taken(
-    script: Script, verb: Callable[[Engine], Awaitable[TransferResult]]
+    script: Script,
+    verb: Callable[[Engine], Awaitable[TransferResult]],
+    config: TransferConfig = CONFIG,
 ) -> tuple[TransferResult | EngineError, float, list[str]]:
     """What came of it, in how many virtual seconds, by which long requests."""
     came: list[TransferResult | EngineError] = []
     seconds, long = [0.0], list[str]()
-    config = TransferConfig(
-        multipart_threshold=PART,
-        part_size=PART,
-        checksum="none",
-        limits=StoreLimits("small copies", max_copy_size=100 * MiB),
-    )
 
     async def main() -> None:
         async with run_origin() as origin:
-            origin.script.extend([script] * 60)
+            origin.script.extend([script] * 500)
             keys = Credentials("AKIDEXAMPLE", "secret")
             endpoint = f"http://127.0.0.1:{origin.port}"
             async with Engine(
@@ -159,3 +162,43 @@ def test_how_old_a_copy_is_goes_by_the_stores_clock(off: int, age: int) -> None:
 
     came, _, _ = taken(serve, lambda s3: s3.copy("s3://bucket/from", "s3://bucket/there"))
     assert isinstance(came, AnswerTooSlow if age else TransferResult)
+
+
+@pytest.mark.parametrize(("fixed", "grows"), [(None, True), (4, False)])
+def test_more_parts_are_copied_at_once_while_that_copies_more(
+    fixed: int | None, grows: bool
+) -> None:
+    """S3 copies each part in a second, however many it is asked for."""
+    count = 200
+    limits = StoreLimits("small", max_copy_size=PART, max_part_size=PART, max_object_size=1 << 35)
+    under_way, most = [0], [0]
+
+    async def serve(exchange: Exchange) -> None:
+        request = exchange.request
+        if request.method == "HEAD":
+            size = str(count * PART)
+            await exchange.answer(200, ETag=f'"{"0" * 32}-7"', content_length=size)
+        elif request.method == "PUT":
+            under_way[0] += 1
+            most[0] = max(most[0], under_way[0])
+            await asyncio.sleep(1)
+            under_way[0] -= 1
+            etag = f"<ETag>&quot;{'0' * 32}&quot;</ETag>"
+            await exchange.answer(200, f"<CopyPartResult>{etag}</CopyPartResult>".encode())
+        elif "uploads" in request.target:
+            document = b"<InitiateMultipartUploadResult><UploadId>u</UploadId>"
+            await exchange.answer(200, document + b"</InitiateMultipartUploadResult>")
+        else:
+            await exchange.read_body()
+            etag = f"<ETag>&quot;{'0' * 32}-{count}&quot;</ETag>"
+            root = "CompleteMultipartUploadResult"
+            await exchange.answer(200, f"<{root}>{etag}</{root}>".encode())
+
+    config = dataclasses.replace(CONFIG, limits=limits, max_parts_in_flight=fixed)
+    came, _, _ = taken(
+        serve,
+        lambda s3: s3.copy("s3://bucket/from", "s3://bucket/there", keep_tags=False),
+        config,
+    )
+    assert isinstance(came, TransferResult) and came.parts == count
+    assert most[0] > 20 if grows else most[0] == fixed
