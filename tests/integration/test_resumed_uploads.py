@@ -375,6 +375,19 @@ async def test_a_role_that_may_not_look_starts_over(job: Job) -> None:
     job.check_done()
 
 
+async def test_what_became_of_an_upload_is_not_said_where_it_may_not_be_looked_at(job: Job) -> None:
+    await job.stop_after(2)
+    assert job.rows.upload is not None
+    async with job.process() as context:
+        await context.control.abort_multipart_upload(job.url, job.rows.upload.upload_id)
+    verbs = ("PutObject", "AbortMultipartUpload", "ListMultipartUploadParts")
+    job.scene.role = job.scene.role_with(allow=[(f"s3:{verb}", "*") for verb in verbs])
+    await job.run()
+    job.check_done()
+    (event,) = job.events(StartedOver)
+    assert "s3:GetObject" in event.reason
+
+
 async def test_no_part_is_sent_for_an_upload_that_no_journal_has(job: Job) -> None:
     def full(name: str) -> None:
         if name == "begun":

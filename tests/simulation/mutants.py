@@ -89,6 +89,12 @@ MUTANTS = (
         "    return True",
     ),
     Mutant(
+        "whatever object a look finds is ours",
+        "transfer/look.py",
+        "Answer.OURS if await is_ours(info) else Answer.ANOTHERS",
+        "Answer.OURS",
+    ),
+    Mutant(
         "a refused sum is an error of the whole object at once",
         "retry.py",
         '    "BadDigest",\n',
