@@ -50,6 +50,8 @@ class Exchange:
         return self.request.body
 
     async def send(self, data: bytes) -> None:
+        if self.writer.transport.is_closing():  # uvloop says so by a RuntimeError
+            raise ConnectionResetError("the client has gone")
         self.writer.write(data)
         await self.writer.drain()
 
