@@ -57,7 +57,8 @@ def written_before(files: Sequence[MayBeThere], names: Temporaries) -> list[str]
 def _in_one_folder(files: Sequence[MayBeThere], names: Temporaries) -> list[str]:
     nothing = [""] * len(files)
     # First without opening anything: in most places there is nothing yet.
-    if not any(map(_may_be, files)):
+    likely = [_may_be(file) for file in files]
+    if not any(likely):
         return nothing
     try:
         folder = enter(files[0].target, files[0].tree)
@@ -65,7 +66,10 @@ def _in_one_folder(files: Sequence[MayBeThere], names: Temporaries) -> list[str]
         return nothing  # who writes it says why
     try:
         names.tidy(folder)
-        versions = [_version(file, folder) for file in files]
+        versions = [
+            _version(file, folder) if may_be else ""
+            for file, may_be in zip(files, likely, strict=True)
+        ]
         if any(versions):
             folder.sync()
     except OSError:
@@ -85,7 +89,7 @@ def _may_be(file: MayBeThere) -> bool:
 
 def _version(file: MayBeThere, folder: Folder) -> str:
     try:
-        return _read(file, folder) if _may_be(file) else ""
+        return _read(file, folder)
     except OSError:
         return ""
 
