@@ -15,7 +15,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+import trustme
 
 DATE = "Tue, 24 Nov 2026 12:00:00 GMT"
 
@@ -178,6 +181,26 @@ async def hang_up(exchange: Exchange) -> None:
     """Take the request and close without an answer."""
     await exchange.read_body()
     exchange.close = True
+
+
+def tls_here(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """What 127.0.0.1 serves TLS with, and a bundle in ``folder`` that vouches for it."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(bundle := folder / "ca.pem")
+    return context, bundle
+
+
+@asynccontextmanager
+async def listening(
+    handle: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[int]:
+    """Have ``handle`` take the calls at a free port of 127.0.0.1, which is yielded."""
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
 
 
 @asynccontextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import anyio
 import pytest
-import trustme
 
 from engine._wire.connect import Connector
 from engine._wire.connection import Connection
@@ -21,7 +19,17 @@ from engine.clock import LoopClock
 from engine.config import Timeouts
 from engine.errors import ConnectionFailed
 from engine.threads import ThreadDoor
-from tests.unit.origin import Exchange, Origin, answers, hang_up, run_origin, says, silent
+from tests.unit.origin import (
+    Exchange,
+    Origin,
+    answers,
+    hang_up,
+    listening,
+    run_origin,
+    says,
+    silent,
+    tls_here,
+)
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -270,19 +278,16 @@ async def greeting_one(port: int) -> AsyncIterator[int]:
             tasks.cancel_scope.cancel()
         back.transport.abort()
 
-    server = await asyncio.start_server(forward, "127.0.0.1", 0)
     try:
-        yield server.sockets[0].getsockname()[1]
+        async with listening(forward) as there:
+            yield there
     finally:
-        server.close()
         for writer in calls:
             writer.transport.abort()
 
 
 async def test_one_that_is_given_back_is_taken_by_who_waits_for_a_new_one(tmp_path: Path) -> None:
-    authority, served = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(served)
-    authority.cert_pem.write_to_path(bundle := tmp_path / "ca.pem")
+    served, bundle = tls_here(tmp_path)
     async with run_origin(served) as origin, greeting_one(origin.port) as port:
         origin.objects["/x"] = b"abc"
         pool = ConnectionPool(Connector(Timeouts(), ThreadDoor(), str(bundle)), LoopClock())

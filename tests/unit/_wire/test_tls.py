@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import ssl
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +13,6 @@ from random import Random
 
 import anyio
 import pytest
-import trustme
 
 from engine._wire.connect import Connector
 from engine._wire.connection import Connection
@@ -23,7 +21,7 @@ from engine._wire.tls import TlsTransport
 from engine.config import Timeouts
 from engine.errors import ConnectionFailed, NotConnected
 from engine.threads import ThreadDoor
-from tests.unit.origin import Origin, run_origin, says
+from tests.unit.origin import Origin, listening, run_origin, says, tls_here
 
 
 @asynccontextmanager
@@ -48,22 +46,15 @@ async def cut_up(port: int, sizes: list[int]) -> AsyncIterator[int]:
         back.transport.abort()
         writer.transport.abort()
 
-    server = await asyncio.start_server(forward, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
+    async with listening(forward) as there:
+        yield there
 
 
 @asynccontextmanager
 async def served(
     tmp_path: Path, sizes: list[int]
 ) -> AsyncIterator[tuple[Origin, Connector, Address]]:
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    bundle = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(str(bundle))
+    context, bundle = tls_here(tmp_path)
     async with run_origin(context) as origin, cut_up(origin.port, sizes) as port:
         connector = Connector(Timeouts(), ThreadDoor(), str(bundle))
         yield origin, connector, Address("https", "127.0.0.1", port)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from typing import Any
 
 import anyio
 import pytest
-import trustme
 
 from engine import Engine, RetryPolicy, TransferConfig
 from engine._wire.connect import Connector
@@ -31,7 +29,7 @@ from engine.transfer.sinks import FileSink, MemorySink
 from engine.transfer.slow_parts import ENOUGH, LEAST_SECONDS, TOO_SLOW
 from engine.transfer.sources import BytesSource
 from engine.types import ByteRange, Credentials, KiB, MiB, S3Url, UploadId
-from tests.unit.origin import Exchange, Origin, error_xml, run_origin, silent
+from tests.unit.origin import Exchange, Origin, error_xml, run_origin, silent, tls_here
 from tests.unit.planes.test_wire import CRC, PATH, URL, StaticLease, data_of, get
 from tests.unit.planes.test_wire_proxy import behind
 
@@ -64,19 +62,13 @@ class Scene:
 async def scene_of(
     scheme: str, folder: Path, *, limit: int = LIMIT, timeouts: Timeouts | None = None
 ) -> AsyncIterator[Scene]:
-    context = None
-    if scheme == "https":
-        authority = trustme.CA()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("127.0.0.1").configure_cert(context)
-        authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    bundle = str(folder / "ca.pem") if context else None
+    context, bundle = tls_here(folder) if scheme == "https" else (None, None)
     async with run_origin(context) as origin:
         door, pace = ThreadDoor(), Pace(limit)
         plane = WirePlane(
             Endpoints(
                 s3=f"{scheme}://127.0.0.1:{origin.port}",
-                ca_bundle=bundle,
+                ca_bundle=None if bundle is None else str(bundle),
                 timeouts=timeouts or Timeouts(),
             ),
             StaticLease(),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import final
 
@@ -44,6 +43,7 @@ from tests.unit.origin import (
     says,
     serve_s3,
     silent,
+    tls_here,
 )
 
 URL = S3Url("bucket", "dir/a key+ü")
@@ -87,15 +87,16 @@ class StaticLease(Lease):
 
 
 @asynccontextmanager
-async def plane_of(
-    origin: Origin,
+async def plane_at(
+    where: str,
     timeouts: Timeouts | None = None,
     lease: StaticLease | None = None,
     threads: ThreadDoor | None = None,
+    bundle: Path | None = None,
 ) -> AsyncIterator[WirePlane]:
-    endpoints = Endpoints(s3=f"http://127.0.0.1:{origin.port}", timeouts=timeouts or Timeouts())
+    trusted = None if bundle is None else str(bundle)
     plane = WirePlane(
-        endpoints,
+        Endpoints(s3=where, ca_bundle=trusted, timeouts=timeouts or Timeouts()),
         lease or StaticLease(),
         clock=LoopClock(),
         threads=threads or ThreadDoor(),
@@ -105,6 +106,15 @@ async def plane_of(
         yield plane
     finally:
         await plane.aclose()
+
+
+def plane_of(
+    origin: Origin,
+    timeouts: Timeouts | None = None,
+    lease: StaticLease | None = None,
+    threads: ThreadDoor | None = None,
+) -> AbstractAsyncContextManager[WirePlane]:
+    return plane_at(f"http://127.0.0.1:{origin.port}", timeouts, lease, threads)
 
 
 async def get(
@@ -450,23 +460,12 @@ async def test_nobody_there_is_a_failed_connection() -> None:
 
 @asynccontextmanager
 async def tls_plane(tmp_path: Path, *, trusted: bool) -> AsyncIterator[tuple[Origin, WirePlane]]:
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    bundle = tmp_path / "ca.pem"
-    (authority if trusted else trustme.CA()).cert_pem.write_to_path(str(bundle))
+    context, bundle = tls_here(tmp_path)
+    if not trusted:
+        trustme.CA().cert_pem.write_to_path(bundle)
     async with run_origin(context) as origin:
-        plane = WirePlane(
-            Endpoints(s3=f"https://127.0.0.1:{origin.port}", ca_bundle=str(bundle)),
-            StaticLease(),
-            clock=LoopClock(),
-            threads=ThreadDoor(),
-            user_agent="s3engine/test",
-        )
-        try:
+        async with plane_at(f"https://127.0.0.1:{origin.port}", bundle=bundle) as plane:
             yield origin, plane
-        finally:
-            await plane.aclose()
 
 
 async def test_tls_both_ways(tmp_path: Path) -> None:

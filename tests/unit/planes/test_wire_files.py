@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import socket
-import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -23,15 +22,22 @@ import trustme
 
 from engine._wire import spans
 from engine._wire.connection import Connection
-from engine.clock import LoopClock
-from engine.config import Endpoints, Timeouts
+from engine.config import Timeouts
 from engine.errors import ConnectionFailed, ProtocolError, S3Error, SourceChanged
 from engine.planes.wire import WirePlane
 from engine.threads import ThreadDoor
 from engine.transfer.sources import FileSource
 from engine.types import KiB, MiB, UploadId
-from tests.unit.origin import Exchange, Origin, error_xml, run_origin
-from tests.unit.planes.test_wire import CRC, PATH, SHORT, URL, StaticLease, data_of, plane_of
+from tests.unit.origin import Exchange, Origin, error_xml, listening, run_origin, tls_here
+from tests.unit.planes.test_wire import (
+    CRC,
+    PATH,
+    SHORT,
+    URL,
+    data_of,
+    plane_at,
+    plane_of,
+)
 
 
 @pytest.fixture
@@ -70,34 +76,14 @@ async def over_http(timeouts: Timeouts | None = None) -> AsyncIterator[tuple[Ori
 async def over_tls(
     folder: Path, timeouts: Timeouts | None = None, between: Between | None = None
 ) -> AsyncIterator[tuple[Origin, WirePlane]]:
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    context, bundle = tls_here(folder)
     async with AsyncExitStack() as stack:
         origin = await stack.enter_async_context(run_origin(context))
         port = origin.port
         if between is not None:
             port = await stack.enter_async_context(between(port))
-        plane = plane_at(f"https://127.0.0.1:{port}", folder / "ca.pem", timeouts)
+        plane = plane_at(f"https://127.0.0.1:{port}", timeouts, bundle=bundle)
         yield origin, await stack.enter_async_context(plane)
-
-
-@asynccontextmanager
-async def plane_at(
-    where: str, bundle: Path, timeouts: Timeouts | None = None
-) -> AsyncIterator[WirePlane]:
-    plane = WirePlane(
-        Endpoints(s3=where, ca_bundle=str(bundle), timeouts=timeouts or Timeouts()),
-        StaticLease(),
-        clock=LoopClock(),
-        threads=ThreadDoor(),
-        user_agent="s3engine/test",
-    )
-    try:
-        yield plane
-    finally:
-        await plane.aclose()
 
 
 async def test_parts_of_a_file_arrive_as_they_are(file: Path, opened: Open) -> None:
@@ -284,11 +270,8 @@ async def late_tickets(port: int) -> AsyncIterator[int]:
         back.transport.abort()
         writer.transport.abort()
 
-    server = await asyncio.start_server(forward, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
+    async with listening(forward) as there:
+        yield there
 
 
 async def test_tickets_in_the_middle_of_a_file_are_no_answer(file: Path, tmp_path: Path) -> None:
@@ -322,7 +305,7 @@ async def test_new_keys_in_the_middle_of_a_file_are_no_answer(tmp_path: Path) ->
     try:
         while b"ACCEPT" not in got:
             got += await server.stdout.read(100)
-        async with plane_at(f"https://127.0.0.1:{port}", tmp_path / "ca.pem") as plane:
+        async with plane_at(f"https://127.0.0.1:{port}", bundle=tmp_path / "ca.pem") as plane:
             with FileSource(file) as source:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(plane.put_object, URL, source, CRC)
