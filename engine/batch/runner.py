@@ -25,6 +25,7 @@ from engine.transfer.context import TransferContext
 from engine.transfer.copy import copy
 from engine.transfer.download import download, download_folder
 from engine.transfer.folders import Trees
+from engine.transfer.nameless import drop_nameless
 from engine.transfer.slots import Slots
 from engine.transfer.sources import SMALL_FILE, BytesSource, open_file, read_small
 from engine.transfer.temporaries import Temporaries
@@ -88,6 +89,8 @@ async def move_all(
     with Trees() as trees, _Bodies(context.limiter.bodies) as bodies:
         failed = await _move_all(manifest, context, take, journal, trees, bodies)
     if journal is not None:
+        for url, kept in journal.may_come():
+            await drop_nameless(url, replace(context, journal=kept))
         journal.finish(failed)
 
 

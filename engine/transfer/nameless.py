@@ -4,6 +4,8 @@ Rules of this file
 - Aborted is what is certainly ours: to the same key, begun by the same session of a role; or, where
   the store names no session, just after a journal says that it was asked for.
 - One that has a part is not ours: a part cannot be sent without the id.
+- A request may outlive its process: what a look may have come too early for is looked for again
+  when the run is at its end, and by whoever goes on with a run that failed (``is_over``).
 - One that another task of this engine has, or may be about to hear of, is left to it; so is what
   the journal of another run names, or may be about to name.
 
@@ -17,7 +19,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import final
 
-from engine.errors import AccessDenied, NotFound
+from engine.errors import AccessDenied, CredentialsError, NotFound, TransferError
 from engine.events import UploadLeft
 from engine.protocols import Clock, ObjectJournal
 from engine.records import UploadIntent
@@ -90,6 +92,21 @@ async def abort_nameless(
         context.emit(UploadLeft(url, "", reason))
 
 
+async def drop_nameless(url: S3Url, context: TransferContext) -> None:
+    """Abort what came of all intents that the journal of the context has of an object. Where S3
+    cannot be asked, that is told, and the journal keeps them."""
+    journal = context.journal
+    assert journal is not None, "an intent is one of a journal"
+    try:
+        for intent in journal.intents:
+            await abort_nameless(url, intent, context)
+    except (TransferError, CredentialsError) as error:
+        reason = f"it may have been begun by a process that died; {error.headline}"
+        context.emit(UploadLeft(url, "", reason))
+    else:
+        await journal.ended()
+
+
 async def abort_twins(url: S3Url, upload_id: UploadId, context: TransferContext) -> int:
     """Abort what came of earlier tries of the CreateMultipartUpload that made ``upload_id``; how
     many that were. None where the store does not tell our session, or another task asks for an
@@ -145,6 +162,15 @@ async def _abort(
     except NotFound:
         pass  # the bucket is gone, and all in it
     return aborted
+
+
+def is_over(intent: UploadIntent, clock: Clock, ago: float) -> bool:
+    """Whether a look that was made ``ago`` seconds before now found all that can come of the
+    intent. The request of a process that died may be on its way for a while: what its machine had
+    taken from it is sent, and sent again."""
+    at = clock.as_servers(intent.at) if intent.own_clock else intent.at
+    now = clock.of_servers() or clock.now()
+    return (now - at).total_seconds() - ago > _AFTER
 
 
 def may_be_of(upload: OpenUpload, url: S3Url, intent: UploadIntent, clock: Clock) -> bool:

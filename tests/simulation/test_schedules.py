@@ -47,6 +47,7 @@ _FOUND = {
     64005: "the summary of a run that ended well was taken for the journal of the next one",
     64153: "so was one of a run beside a tree that was gone on with",
     66527: "so was one of a tree",
+    22710: "an upload that a dead process had asked for came when the next one had looked",
     641: "a disk that did not give back a kept range ended the run",
 }
 

@@ -45,7 +45,7 @@ from engine.batch.journal.commits import Commits
 from engine.batch.journal.entries import is_still, key_of, seen
 from engine.batch.journal.instants import as_text
 from engine.batch.journal.lock import HEARTBEAT, heartbeat
-from engine.batch.journal.objects import KeptObject, Key
+from engine.batch.journal.objects import Found, KeptObject, Key
 from engine.batch.journal.runs import identity_of, runs_folder
 from engine.batch.journal.store import DONE, Row
 from engine.batch.manifest import ManifestEntry
@@ -55,7 +55,7 @@ from engine.protocols import Clock
 from engine.redact import redact
 from engine.shield import to_the_end
 from engine.threads import ThreadDoor
-from engine.types import OpenUpload, TransferResult, UploadId
+from engine.types import OpenUpload, S3Url, TransferResult, UploadId
 
 # How late what is done may be written: objects, and seconds.
 LATE_OBJECTS, LATE = 500, 0.25
@@ -117,6 +117,7 @@ class Journal:
         self._opened: Opened | None = None
         self._commits = Commits(self._door, self._write)
         self._under_way: dict[Key, KeptObject] = {}
+        self._staying: dict[Key, Found] = {}  # of objects that are done
         self._tasks: anyio.abc.TaskGroup | None = None
         self._news = anyio.Event()
         self._began = self._oldest = 0.0
@@ -258,7 +259,8 @@ class Journal:
         key = key_of(entry)
         kept = self._under_way.get(key)
         if kept is None:
-            kept = KeptObject(self, key, self._ready().found.pop(key, None))
+            found = self._ready().found.pop(key, None) or self._staying.pop(key, None)
+            kept = KeptObject(self, key, found)
             self._under_way[key] = kept
         return kept
 
@@ -270,6 +272,16 @@ class Journal:
             return frozenset()
         others = await self._door.run(others_of, self.path)
         return frozenset(one.upload_id for one in uploads if others.may_be_theirs(one, self.clock))
+
+    def may_come(self) -> list[tuple[S3Url, KeptObject]]:
+        """Where an upload may have been begun, by the request of a process that died, since it was
+        looked for; or that was not looked for at all. To be asked when all else is done, and each
+        to be told that it ``ended``."""
+        found = self._ready().found
+        for key in [key for key, left in found.items() if left.only_intents]:
+            self._staying[key] = found.pop(key)
+        staying, self._staying = self._staying, {}
+        return [(S3Url.parse(key[0]), KeptObject(self, key, left)) for key, left in staying.items()]
 
     def has_left(self, entry: ManifestEntry) -> bool:
         """Whether earlier processes left something of an object half-way."""
@@ -294,6 +306,8 @@ class Journal:
         under_way = self._under_way.pop(key, None) if self._under_way else None
         if under_way is not None and under_way.is_kept:
             await under_way.ended()
+            if (stays := under_way.stays()) is not None:
+                self._staying[key] = stays
             await self.now(rows)  # in one transaction with it
             return
         self.later(rows)

@@ -16,6 +16,7 @@ from engine.batch.journal.store import Row, Store, damaged
 from engine.errors import JournalError
 from engine.protocols import Clock, ObjectJournal
 from engine.records import DownloadRecord, KeptRange, UploadIntent, UploadRecord
+from engine.transfer.nameless import is_over
 from engine.types import OpenUpload, PartReceipt, UploadId
 
 T = TypeVar("T")
@@ -72,9 +73,14 @@ class Found(msgspec.Struct, frozen=True):
     upload_number: int | None = None
     upload: UploadRecord | None = None
     parts: Mapping[int, PartReceipt] = msgspec.field(default_factory=dict)
-    intents: Sequence[UploadIntent] = ()
+    intents: Mapping[int, UploadIntent] = msgspec.field(default_factory=dict)
     download: DownloadRecord | None = None
     ranges: Sequence[KeptRange] = ()
+
+    @property
+    def only_intents(self) -> bool:
+        """Whether all there is are uploads that may have been begun."""
+        return bool(self.intents) and self.upload is None and self.download is None
 
 
 @final
@@ -93,7 +99,9 @@ class KeptObject(ObjectJournal):
         self._upload = found.upload_number if found is not None else None
         self.upload: UploadRecord | None = found.upload if found is not None else None
         self.parts: Mapping[int, PartReceipt] = found.parts if found is not None else {}
-        self.intents: Sequence[UploadIntent] = found.intents if found is not None else ()
+        self._asked: Mapping[int, UploadIntent] = found.intents if found is not None else {}
+        self.intents: Sequence[UploadIntent] = tuple(self._asked.values())
+        self._found_at = desk.clock.monotonic()
         self.download: DownloadRecord | None = found.download if found is not None else None
         self.ranges: Sequence[KeptRange] = found.ranges if found is not None else ()
 
@@ -122,10 +130,32 @@ class KeptObject(ObjectJournal):
         return await self._desk.of_others(uploads)
 
     async def ended(self) -> None:
+        ago = self._desk.clock.monotonic() - self._found_at
+        self._asked = {
+            number: intent
+            for number, intent in self._asked.items()
+            if not is_over(intent, self._desk.clock, ago)
+        }
         if self._number is not None:
             self._desk.later([(sql, (self._number,)) for sql in _ENDED])
-        self._number = self._upload = self.upload = self.download = None
+        if self._asked:
+            asked = [self._asked_again(*each) for each in self._asked.items()]
+            self._desk.later([*self._rows(asked[0]), *asked[1:]])
+        else:
+            self._number = None
+        self._upload = self.upload = self.download = None
         self.parts, self.intents, self.ranges = {}, (), ()
+
+    def stays(self) -> Found | None:
+        """Of an object that has ended: uploads that may be begun yet, by requests of processes
+        that died."""
+        if not self._asked:
+            return None
+        return Found(number=self._known(), intents=self._asked)
+
+    def _asked_again(self, number: int, intent: UploadIntent) -> Row:
+        at = by_own_clock(intent.at) if intent.own_clock else as_text(intent.at)
+        return (_CREATING, (number, self._known(), intent.session, at))
 
     def _known(self) -> int:
         if self._number is None:
@@ -166,11 +196,13 @@ def _find(store: Store, number: int) -> Found:
         "SELECT id, session, creating_at, record FROM uploads WHERE object = ? ORDER BY id",
         (number,),
     )
-    intents = tuple(
-        UploadIntent(at=from_text(at, store.path), session=str(session), own_clock=is_own(at))
-        for _, session, at, record in uploads
+    intents = {
+        _integer(store, number): UploadIntent(
+            at=from_text(at, store.path), session=str(session), own_clock=is_own(at)
+        )
+        for number, session, at, record in uploads
         if record is None or _value(store, record, UploadRecord).lost
-    )
+    }
     begun = [(row[0], row[3]) for row in uploads if row[3] is not None]
     upload_number, upload = begun[-1] if begun else (None, None)
     parts = store.read("SELECT receipt FROM parts WHERE upload = ?", (upload_number,))

@@ -86,7 +86,7 @@ async def test_whose_clock_an_intent_is_by_is_kept(tmp_path: Path, heard: bool) 
         await (await kept.object(entry(tmp_path, 1))).upload_creating()
         assert kept.path is not None
         (found,) = contents(kept.path)[0].values()
-    (intent,) = found.intents
+    (intent,) = found.intents.values()
     assert intent.own_clock is not heard
     off = intent.at - datetime.now(UTC) - (ahead if heard else timedelta())
     assert abs(off.total_seconds()) < 5
@@ -214,7 +214,36 @@ async def test_an_upload_without_an_id_is_remembered(tmp_path: Path) -> None:
         second.abandon()
     async with journal(tmp_path) as third:
         kept = await third.object(each)
-        assert kept.upload == upload_record("new") and kept.intents == ()
+        # The first process's request may be on its way still.
+        assert kept.upload == upload_record("new") and kept.intents == (intent,)
+
+
+def test_an_upload_that_may_come_late_is_looked_for_again(tmp_path: Path) -> None:
+    """The request of a process that died may arrive when the next one has looked, and is done."""
+    up, other = entry(tmp_path, 1), entry(tmp_path, 2)
+
+    async def work() -> None:
+        clock = LoopClock()
+        async with journal(tmp_path, session="first1", clock=clock) as first:
+            await (await first.object(up)).upload_creating()
+            first.abandon()
+        async with journal(tmp_path, clock=clock) as second:
+            (intent,) = (await second.object(up)).intents
+            await anyio.sleep(60)  # behind the look; when that was made it was too early
+            await second.done(up, result(up), version(up))
+            assert [url for url, _ in second.may_come()] == [up.url]
+            second.finish(1)
+        async with journal(tmp_path, clock=clock) as third:
+            assert await third.known([up]) == [(SIZE, '"etag"')]
+            ((url, kept),) = third.may_come()
+            assert (url, kept.intents) == (up.url, (intent,)) and third.may_come() == []
+            await kept.ended()
+            await (await third.object(other)).upload_creating()
+            third.finish(1)
+        async with journal(tmp_path, clock=clock) as last:
+            assert not last.has_left(up) and last.has_left(other)
+
+    run_virtual(work)
 
 
 async def test_what_changed_since_is_not_done(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from engine.batch.journal import Journal
 from engine.batch.journal.entries import key_of
-from engine.batch.journal.objects import Found, Key
+from engine.batch.journal.objects import Found, KeptObject, Key
 from engine.batch.manifest import ManifestEntry
 from engine.records import DownloadRecord, KeptRange, UploadRecord
 from engine.testing.clock import run_virtual
@@ -160,8 +160,7 @@ class _Run:
             model.ranges[extra] = KeptRange(extra, extra + 1, extra)
         elif what == "end":
             await handle.ended()
-            self.open.pop(key, None)
-            self.model.under_way.pop(key, None)
+            self._ended(key, handle)
             self.told(False)
             return
         else:
@@ -179,11 +178,17 @@ class _Run:
         handle = kept._under_way.get(key_of(each))
         at_once = handle is not None and handle.is_kept
         await kept.done(each, result(each), f"v{extra}")
-        if at_once:
-            self.open.pop(key_of(each), None)
-            self.model.under_way.pop(key_of(each), None)
+        if at_once and handle is not None:
+            self._ended(key_of(each), handle)
         self.model.done[key_of(each)] = (20, '"etag"', f"v{extra}")
         self.told(at_once and kept.kept)
+
+    def _ended(self, key: Key, handle: KeptObject) -> None:
+        self.open.pop(key, None)
+        self.model.under_way.pop(key, None)
+        stays = handle.stays()
+        if stays is not None:
+            self.model.under_way[key] = _Object([(None, {}) for _ in stays.intents])
 
     def _compare(self, kept: Journal) -> None:
         assert kept.path is not None
