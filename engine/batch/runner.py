@@ -208,7 +208,7 @@ def _contexts(context: TransferContext, trees: Trees) -> Callable[[ManifestEntry
 
 def _of_run(context: TransferContext, journal: Journal) -> TransferContext:
     """Files get names that tell the run."""
-    names = Temporaries(journal.run_id, journal.session, resumed=journal.resumed)
+    names = Temporaries(journal.run_id, journal.session, resumed=journal.follows)
     return replace(
         context, temporaries=names, writer=FileWriter(context.door, names, remembers=True)
     )

@@ -32,7 +32,8 @@ class Temporaries:
     Args:
         run_id: Of the run with a journal; empty without one.
         session: Of this process of the run.
-        resumed: Whether earlier processes of the run may have left something.
+        resumed: Whether earlier processes of the run may have left something; also one that died
+            before it had a journal.
     """
 
     def __init__(self, run_id: str = "", session: str = "", *, resumed: bool = False) -> None:

@@ -262,7 +262,7 @@ class Schedule:
             self.died += 1
             if self.power and random.random() < 0.7:
                 self.disk.lose_power()
-            self.judge.excuse(self.root / f"state-{world.run}")
+                self.judge.excuse(self.root / f"state-{world.run}")
             world.tell("died")
         else:
             world.settle()

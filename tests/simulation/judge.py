@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.batch.journal.runs import read_run
+from engine.batch.journal.runs import lock_of, read_run
 from engine.batch.journal.store import Store
 from engine.events import DownloadKept, Event, UploadKept, UploadLeft
 from engine.testing.simulation import FINAL, Fault, Upload, World
@@ -98,14 +98,18 @@ class Judge:
         yield from self._renewals(process)
 
     def excuse(self, state: Path) -> None:
-        """After a death. A journal's file is made when there is something worth keeping; before
-        that a death leaves the temporary files of small objects, and nobody knows whose they are.
+        """After a power cut. A job that had ended by an error before, without a journal, is one of
+        which nobody knows any more; a file that it renamed on a disk that failed has its old name
+        again.
 
         Args:
             state: Where the journals are.
         """
         for job in self._jobs:
-            if job.name in self._journalled and not _is_kept(state / f"{job.name}.journal"):
+            journal = state / f"{job.name}.journal"
+            if job.name in self._journalled and not (
+                _is_kept(journal) or lock_of(journal).exists()
+            ):
                 for folder in job.folders():
                     self.excused.update(folder.glob(".s3engine-*"))
 

@@ -211,6 +211,12 @@ MUTANTS = (
         "        if self.resumed:\n",
         "        if False:\n",
     ),
+    Mutant(
+        "what a process left that had no journal yet stays there",
+        "batch/runner.py",
+        "resumed=journal.follows)",
+        "resumed=journal.resumed)",
+    ),
     # What was found by the simulation, once more.
     Mutant(
         "an upload that a 500 may have begun is forgotten",

@@ -35,6 +35,8 @@ def test_other_seeds_are_other_runs() -> None:
 # Seeds that found a mistake of the engine, and what it was.
 _FOUND = {
     4: "an upload that a 500 had begun was told by nobody",
+    154: "small files of a process that died before it had a journal stayed",
+    1302: "so they did where the next one ended by an error before it wrote any",
     145: "a small object of unequal parts was called damaged",
     10025: "a small object with another kind of checksum was not healed",
     10468: "a death while the twins of an upload were sought left one of them",

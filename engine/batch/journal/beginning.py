@@ -21,6 +21,7 @@ from engine.batch.journal.runs import (
     JOURNAL,
     Run,
     SessionRow,
+    is_run_id,
     lock_of,
     make_folder,
     read_run,
@@ -84,13 +85,27 @@ class Opened:
     number: int
     session_number: int
     replaces: bool
+    follows: bool
+    """Whether an earlier process of the run died, with a file or before it had one."""
 
     def drop(self) -> None:
         """Nobody wants it: the lock goes as it came."""
+        self.shut(done=False)
+
+    def shut(self, *, done: bool) -> None:
+        """Let go of the file and the lock.
+
+        Args:
+            done: All was moved. Else the lock of a run without a file goes on naming it, for who
+                comes to remove what a process of it left when it died.
+        """
         if self.store is not None:
             with contextlib.suppress(JournalError):
                 self.store.close()
-        self.lock.release()
+        if self.follows and self.store is None and not done:
+            self.lock.drop()
+        else:
+            self.lock.release()
 
 
 def begin(asked: Beginning, now: datetime) -> Opened:
@@ -117,20 +132,35 @@ def begin(asked: Beginning, now: datetime) -> Opened:
     except BaseException:
         lock.release()
         raise
-    return _fresh(asked, new, lock)
+    return _fresh(asked, new, lock, now)
 
 
-def _fresh(asked: Beginning, path: Path, lock: RunLock, *, replaces: bool = False) -> Opened:
+def _fresh(
+    asked: Beginning, path: Path, lock: RunLock, now: datetime, summary: Run | None = None
+) -> Opened:
+    """A run without a file. One whose process died before it had any goes on by its own id, which
+    is in the names of the files that it left."""
+    run = asked.session
+    left = lock.left_by.run if lock.left_by is not None else ""
+    follows = is_run_id(left) and (summary is None or summary.id != left)
+    if follows and asked.path is None:
+        named = asked.folder / f"{left}-{asked.identity}{JOURNAL}"
+        if follows := not named.with_suffix(DONE).exists():  # else it ended well
+            path = named
+    if follows:
+        run = left
+        lock.beat(heartbeat(run, now))
     return Opened(
         lock=lock,
         path=path,
-        run=asked.session,
+        run=run,
         store=None,
         before=None,
         found={},
         number=0,
         session_number=1,
-        replaces=replaces,
+        replaces=summary is not None and asked.path is not None,
+        follows=follows,
     )
 
 
@@ -147,7 +177,7 @@ def _go_on(asked: Beginning, path: Path, new: Path, lock: RunLock, now: datetime
             store.close()
             if asked.path is None:
                 put_away(path, run.ended_at or now)
-            return _fresh(asked, new, lock, replaces=asked.path is not None)
+            return _fresh(asked, new, lock, now, run)
         sessions = read_sessions(store)
         found = find_all(store)
         number = sessions[-1].number + 1 if sessions else 1
@@ -162,6 +192,7 @@ def _go_on(asked: Beginning, path: Path, new: Path, lock: RunLock, now: datetime
             number=last_number(store),
             session_number=number,
             replaces=False,
+            follows=True,
         )
     except BaseException:
         with contextlib.suppress(JournalError):

@@ -20,12 +20,12 @@ Theory of operation
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, final
@@ -215,6 +215,12 @@ class Journal:
     def resumed(self) -> bool:
         """Whether earlier processes left something to go on with."""
         return self.before is not None
+
+    @property
+    def follows(self) -> bool:
+        """Whether an earlier process of the run died, and may have left temporary files: also one
+        that had no journal yet."""
+        return self._opened is not None and self._opened.follows
 
     @property
     def kept(self) -> bool:
@@ -420,7 +426,8 @@ class Journal:
                 return
             await self._say_goodbye(opened, error)
         finally:
-            await self._door.run(_shut, opened)
+            done = self._finished and not self._failed and error is None
+            await self._door.run(partial(opened.shut, done=done))
             if self._own_door is not None:
                 self._own_door.close()
 
@@ -458,11 +465,3 @@ class Journal:
         state = f"resumed, {len(self._under_way)} under way" if self.resumed else "new"
         kept = "kept" if self.kept else "nothing to keep yet"
         return f"<Journal {self.run_id} {state} done={self._objects} known={self._known} {kept}>"
-
-
-def _shut(opened: Opened) -> None:
-    """In a thread."""
-    if opened.store is not None:
-        with contextlib.suppress(JournalError):
-            opened.store.close()
-    opened.lock.release()

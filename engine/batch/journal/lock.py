@@ -133,7 +133,7 @@ class RunLock:
         os.close(descriptor)
 
     def drop(self) -> None:
-        """Let it go as a process that dies does: for the tests of that."""
+        """Let it go as a process that dies does: the file stays, and names the run."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)

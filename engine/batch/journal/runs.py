@@ -34,6 +34,7 @@ KEPT_FOR = timedelta(days=30)
 MAX_KEPT = 200
 # Half-made files of processes that died.
 _LEFT_AFTER = timedelta(days=1)
+_RUN = re.compile("[A-Za-z0-9_]{1,64}")
 _NAME = re.compile(r"(?P<run>[A-Za-z0-9_]+)-(?P<identity>[0-9a-f]{32})(?P<kind>\.journal|\.done)")
 
 State = Literal["running", "stopped", "failed", "done", "damaged", "other version"]
@@ -262,6 +263,11 @@ def look_at(path: Path, now: datetime) -> RunInfo:
     )
 
 
+def is_run_id(text: str) -> bool:
+    """Whether it may be one in names of files."""
+    return _RUN.fullmatch(text) is not None
+
+
 def lock_of(path: Path) -> Path:
     """The file that is locked while somebody works on the journal ``path``."""
     match = _NAME.fullmatch(path.name)
@@ -280,7 +286,8 @@ def sweep(folder: Path, now: datetime) -> None:
                 _remove(path)
         wanted = {_identity(path) for path in _files(folder, JOURNAL)}
         for path in folder.glob(f"*{LOCK}"):
-            if path.stem not in wanted:
+            # Until then it names the run whose files the next process of the same removes.
+            if path.stem not in wanted and _mtime(path) < oldest:
                 _remove_lock(path)
         left = (now - _LEFT_AFTER).timestamp()
         for path in folder.glob(".new-*"):

@@ -12,6 +12,7 @@ import pytest
 
 from engine.batch.journal import Journal, list_runs
 from engine.batch.journal.lock import holder_of
+from engine.batch.journal.runs import lock_of
 from engine.clock import LoopClock
 from engine.errors import JournalError
 from engine.records import KeptRange
@@ -93,6 +94,53 @@ async def test_whose_clock_an_intent_is_by_is_kept(tmp_path: Path, heard: bool) 
     later = LoopClock()
     later.heard(datetime.now(UTC) + ahead)
     assert abs((later.as_servers(intent.at) - intent.at - ahead).total_seconds()) < 5
+
+
+async def test_a_process_that_died_before_there_was_a_file_is_followed(tmp_path: Path) -> None:
+    """Its temporary files have the id of its run in their names."""
+    async with journal(tmp_path, session="first1") as first:
+        assert not first.follows
+        first.abandon()
+    for session in ("second2", "third3"):
+        async with journal(tmp_path, session=session) as stopped:
+            assert stopped.follows and not stopped.resumed
+            assert (stopped.run_id, stopped.session) == ("first1", session)
+        assert files(tmp_path) == ["lock"]  # which goes on naming it
+    async with journal(tmp_path) as last:
+        assert last.follows
+        for number in range(1000):
+            each = entry(tmp_path, number % 3)
+            await last.done(each, result(each), version(each))
+        assert last.path is not None and last.path.name.startswith("first1-")
+        last.finish()
+    assert files(tmp_path) == ["done"]
+    async with journal(tmp_path, session="another") as another:
+        assert not another.follows and another.run_id == "another"
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "a" * 65])
+async def test_a_lock_that_names_no_run_is_not_followed(tmp_path: Path, name: str) -> None:
+    async with journal(tmp_path, session="first1") as first:
+        first.abandon()
+    (lock,) = (tmp_path / "runs").glob("*.lock")
+    lock.write_text(lock.read_text().replace("first1", name))
+    async with journal(tmp_path, session="second2") as second:
+        assert not second.follows and second.run_id == "second2"
+
+
+async def test_a_run_that_ended_well_and_left_its_lock_is_not_followed(tmp_path: Path) -> None:
+    each = entry(tmp_path, 1, "download")
+    for path in (None, tmp_path / "own.journal"):
+        async with journal(tmp_path, path=path, session="first1") as first:
+            await (await first.object(each)).download_begun(download_record())
+            assert first.path is not None
+            lock = lock_of(first.path)
+            left = lock.read_bytes()
+            await first.done(each, result(each), "v")
+            first.finish()
+        lock.write_bytes(left)
+        async with journal(tmp_path, path=path, session="second2") as second:
+            assert not second.follows and second.run_id == "second2"
 
 
 async def test_a_thousand_objects_are_worth_a_file(tmp_path: Path) -> None:
