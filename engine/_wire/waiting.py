@@ -13,6 +13,9 @@ from engine.errors import ConnectionFailed, EngineError
 
 # A deadline that has passed while the loop was busy gets one more look at the socket. Seconds.
 _LAST_LOOK = 0.01
+# How often within a limit is looked for progress that no callback tells of: the first look only
+# finds where things stand, so silence is known within a limit and a quarter.
+_LOOKS = 4
 # Bytes of a body within each limit (10 s): a server that lets them drip must not hold a place for
 # ever, and no network that is of use is slower.
 MIN_PROGRESS = 1024
@@ -38,10 +41,10 @@ class Waiting(ABC):
 
     @abstractmethod
     def _kernel_moves(self) -> bool:
-        """Whether there was progress that no callback has told of; asked when time is up."""
+        """Whether there was progress since the last look that no callback has told of."""
 
     def _moved(self) -> int | None:
-        """Bytes so far, where too few of them are an end; asked when time is up."""
+        """Bytes so far, where too few of them are an end."""
         return None
 
     def _fail(self, error: EngineError) -> EngineError:
@@ -66,10 +69,10 @@ class Waiting(ABC):
             if self._lost:
                 raise self._fail(ConnectionFailed("the connection was lost"))
             left = self._progress_at + self._limit - self._loop.time()
-            if await self._woken(max(left, _LAST_LOOK)):
+            if await self._woken(max(min(left, self._limit / _LOOKS), _LAST_LOOK)):
                 continue
             silent = self._loop.time() - self._progress_at >= self._limit and not ready()
-            if silent and not self._kernel_moves():
+            if not self._kernel_moves() and silent:
                 self.timed_out = True
                 raise self._fail(
                     ConnectionFailed(f"timed out after {self._limit:g} s: {self._what}")
