@@ -187,16 +187,16 @@ class _Mover:
         try:
             span.begin(self._tools)
             self._selector.register(span.socket, span.events, span)
-        except OSError as error:
-            span.error = error
+        except Exception as error:
+            span.broke(error)
         self._look(span)
 
     def _step(self, span: Span, ready: int) -> None:
         span.ready = ready
         try:
             span.step(self._tools)
-        except OSError as error:
-            span.error = error
+        except Exception as error:
+            span.broke(error)
         self._look(span)
 
     def _look(self, span: Span) -> None:

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import final
 
 from engine._wire.rings import read_ahead
+from engine._wire.turns import Turns
 from engine.types import KiB, MiB
 
 try:
@@ -52,13 +53,22 @@ Update = Callable[[memoryview, int], int]
 
 @final
 class Tools:
-    """What a mover lends to the span whose turn it is: a buffer, and a pipe that is empty."""
+    """What a mover lends to the span whose turn it is: a buffer, a pipe that is empty, and what is
+    known of its turns."""
 
     def __init__(self) -> None:
         self.buffer = memoryview(bytearray(BUFFER))
+        self.turns = Turns()
+        self._large = self.buffer
         self.splice = HAS_SPLICE
         self.sendfile = HAS_SENDFILE
         self._pipe: tuple[int, int] | None = None
+
+    def large(self, size: int) -> memoryview:
+        """A buffer of ``size`` at least, made when it is wanted first."""
+        if len(self._large) < size:
+            self._large = memoryview(bytearray(size))
+        return self._large
 
     def pipe(self) -> tuple[int, int]:
         """Where to read, where to write."""
@@ -85,7 +95,7 @@ class Span(ABC):
     Attributes:
         left: Bytes still to move; the loop may read it at any time.
         ended: The socket (down) or the file (up) ended before the span did.
-        error: Why it broke off, of the file or of the socket.
+        error: Why it broke off, of the file or of the socket, or a mistake of ours.
         ready: What the socket is ready for, at a step.
         heard: There is something to read, which ends a span that cannot go on meanwhile.
         over: The mover has let go of it.
@@ -98,7 +108,7 @@ class Span(ABC):
         self.offset = offset
         self.left = left
         self.ended = False
-        self.error: OSError | None = None
+        self.error: Exception | None = None
         self.of_socket = False
         self.ready = 0
         self.heard = False
@@ -134,6 +144,11 @@ class Span(ABC):
         """Whether anything moved since this was asked last."""
         before, self._seen = self._seen, (self.left, queue)
         return before != self._seen
+
+    def broke(self, error: Exception) -> None:
+        """It ends by ``error``, which is of the file if it is a mistake of ours: to be raised."""
+        self.error = error
+        self.of_socket = self.of_socket and isinstance(error, OSError)
 
     @abstractmethod
     def begin(self, tools: Tools) -> None:

@@ -22,6 +22,7 @@ import trustme
 
 from engine._wire import spans
 from engine._wire.connection import Connection
+from engine._wire.turns import Turns
 from engine.config import Timeouts
 from engine.errors import ConnectionFailed, ProtocolError, S3Error, SourceChanged
 from engine.planes.wire import WirePlane
@@ -102,6 +103,32 @@ async def test_parts_of_a_file_arrive_as_they_are(file: Path, opened: Open) -> N
             await plane.put_object(URL, source, CRC)
         assert origin.objects[PATH] == data
         assert origin.connections == 1
+
+
+async def test_parts_are_what_they_are_where_turns_are_scarce(
+    file: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Larger units, which a socket takes in pieces."""
+    monkeypatch.setattr(Turns, "told", lambda turns, *_: setattr(turns, "are_scarce", True))
+    data = file.read_bytes()
+    async with opened() as (origin, plane):
+        with FileSource(file) as source:
+            for _ in range(2):
+                await plane.put_object(URL, source, CRC)
+                assert origin.objects.pop(PATH) == data
+
+
+async def test_a_mistake_of_ours_in_a_mover_ends_what_it_moved_and_no_more(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with over_http() as (origin, plane):
+        with FileSource(file) as source:
+            with monkeypatch.context() as broken:
+                broken.setattr(os, "sendfile", lambda *_: 1 // 0)
+                with pytest.raises(ZeroDivisionError):
+                    await plane.put_object(URL, source, CRC)
+            await plane.put_object(URL, source, CRC)
+        assert origin.objects[PATH] == file.read_bytes()
 
 
 async def test_it_is_told_how_long_movers_were_at_work(file: Path) -> None:
