@@ -266,6 +266,7 @@ class ConnectionPool:
                 if fresh or connection.answer_started or connection.timed_out or not repeatable:
                     raise
                 self._drop(connection)
+                connection = None  # it may not be possible to open another
                 self._replaced += 1
                 self._make_room()
                 connection = await self._open(origin)

@@ -78,9 +78,10 @@ Script = Callable[[Exchange], Awaitable[None]]
 
 @dataclass
 class Origin:
-    """Counts what came in; plays ``script`` first, then ``serve_s3``."""
+    """Counts what came in; plays ``script`` first, then ``serve_s3``; ``stop`` ends listening."""
 
     port: int = 0
+    stop: Callable[[], None] = lambda: None
     connections: int = 0
     requests: list[Request] = field(default_factory=list)
     script: deque[Script] = field(default_factory=deque)
@@ -208,7 +209,7 @@ async def run_origin(tls: ssl.SSLContext | None = None) -> AsyncIterator[Origin]
     """An origin on a free port of 127.0.0.1."""
     origin = Origin()
     server = await asyncio.start_server(origin.handle, "127.0.0.1", 0, ssl=tls, limit=1 << 20)
-    origin.port = server.sockets[0].getsockname()[1]
+    origin.port, origin.stop = server.sockets[0].getsockname()[1], server.close
     try:
         yield origin
     finally:

@@ -160,6 +160,20 @@ async def test_a_reused_connection_that_was_dead_is_replaced_once() -> None:
         assert pool.statistics().replaced == 2
 
 
+async def test_where_none_can_be_opened_in_its_place_it_is_dropped_once() -> None:
+    async def end_all(exchange: Exchange) -> None:
+        exchange.origin.stop()
+        await hang_up(exchange)
+
+    async with pooled() as (origin, pool, address):
+        await fetch(pool, address)
+        origin.script.append(end_all)
+        with pytest.raises(ConnectionFailed, match="connect"):
+            await fetch(pool, address)
+        statistics = pool.statistics()
+        assert (statistics.replaced, statistics.dropped) == (1, 1)
+
+
 async def test_a_fresh_connection_that_dies_is_an_error() -> None:
     async with pooled() as (origin, pool, address):
         origin.script.append(hang_up)
