@@ -39,6 +39,13 @@ BIG = data_of(3 * MiB)
 async def test_rule_18_the_youngest_connection_is_used_first(wire: Open) -> None:
     async with wire() as s3:
         s3.origin.objects[PATH] = b"abc"
+        all_there = asyncio.Barrier(4)  # else an early answer's connection serves a late request
+
+        async def together(exchange: Exchange) -> None:
+            await all_there.wait()
+            await serve_s3(exchange)
+
+        s3.origin.script.extend([together] * 4)
         await asyncio.gather(*(s3.get(3) for _ in range(4)))
         assert s3.idle() == 4
         for _ in range(6):
