@@ -8,11 +8,11 @@ from __future__ import annotations
 import time
 from typing import Self, final
 
-# Of the time of about the last hundred pieces of work. Measured on two cores with an origin beside
+# Of the time of about the last fifty pieces of work. Measured on two cores with an origin beside
 # it: two movers that encipher wait for half of their time, whatever else there is; beside a loop
 # that is busy with small objects for three quarters, or two thirds with larger units.
-_SCARCE, _ENOUGH = 0.65, 0.55
-_FADES = 0.99
+_SCARCE, _ENOUGH = 0.62, 0.53
+_FADES = 0.98
 # Seconds, and how many of them it ran, that stand for what is not known at the beginning.
 _AT_FIRST = 0.1, 0.05
 

@@ -59,7 +59,7 @@ class Climber:
         self._rest = 0
         self._usual: float | None = None
         self._fallen = 0
-        self._again = self._settling = False
+        self._again = self._settling = self._greets = False
         self._more: int | None = None
 
     def begin(self, round_trip: float) -> int:
@@ -80,11 +80,12 @@ class Climber:
                 None where that is not known.
         """
         busy = load is not None and load >= BUSY
+        rate = work / seconds
+        if saturated and busy and self._tries_more:
+            return self._judge_busy(rate)
         if not saturated or busy:
-            # Busy with the handshakes of new connections, perhaps: what they bring is not seen yet.
             self._before = self._usual = self._more = None
             return self.number
-        rate = work / seconds
         if self._more is not None:
             return self._judge_fewer(rate)
         if self._has_fallen(rate):
@@ -96,13 +97,10 @@ class Climber:
             self._rest -= 1
             return self.number
         if self._before is not None and rate < self._before * self._worth:
-            self._go_to(self._lower)
-            self._before, self._rest = None, REST * (1 + self._again)
-            self._again = True
-            return self.number
+            return self._take_back()
         if self._before is not None:
             self._again = False
-        self._before, self._lower = rate, self.number
+        self._before, self._lower, self._greets = rate, self.number, True
         step = STEP if load is None else min(1 / max(load, 1 / MAX_STEP), MAX_STEP)
         self._worth = step**WORTH
         self._go_to(min(int(step * self.number), self._cap))
@@ -117,6 +115,29 @@ class Climber:
     @property
     def tries_fewer(self) -> bool:
         return self._more is not None
+
+    @property
+    def _tries_more(self) -> bool:
+        return self._before is not None and self._more is None and self.number > self._lower
+
+    def _judge_busy(self, rate: float) -> int:
+        """More have made the loop busy: in the first window with the handshakes of their
+        connections, perhaps, and what they bring is not seen yet."""
+        before = self._before
+        assert before is not None
+        if self._greets:
+            self._greets = False
+        elif rate < before * self._worth:
+            return self._take_back()
+        else:
+            self._before = self._usual = None
+        return self.number
+
+    def _take_back(self) -> int:
+        self._go_to(self._lower)
+        self._before, self._rest = None, REST * (1 + self._again)
+        self._again = True
+        return self.number
 
     def _go_to(self, number: int) -> None:
         if number != self.number:

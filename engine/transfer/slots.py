@@ -178,6 +178,16 @@ class Slots:
         """Whether somebody waits."""
         return bool(self._waiting)
 
+    @property
+    def shares(self) -> bool:
+        """Whether the other kind wants slots, too."""
+        return self._other is not None and self._other.wanted > 0
+
+    @property
+    def wanted(self) -> int:
+        """Slots that are taken or waited for."""
+        return self._in_flight + len(self._waiting)
+
     def statistics(self) -> SlotStatistics:
         return SlotStatistics(self._in_flight, len(self._waiting), self._held, self.capacity)
 
@@ -204,7 +214,7 @@ class Slots:
 
     def _room(self, other: Slots) -> int:
         """How many there may be beside what the other kind has a right to."""
-        wanted = other._in_flight + len(other._waiting)
+        wanted = other.wanted
         if not wanted:
             return self.capacity
         both = self.capacity + other.capacity

@@ -240,6 +240,18 @@ def test_a_step_goes_as_far_as_the_loop_could_serve() -> None:
             assert climber.window(125, 1, saturated=True, load=load) == 16
 
 
+def test_more_that_make_the_loop_busy_and_bring_nothing_are_taken_back() -> None:
+    """In the second window: the first may be one of handshakes."""
+    for rate, number in ((105, 16), (150, 64)):
+        climber = Climber(16, 512)
+        assert climber.window(100, 1, saturated=True, load=0.25) == 64
+        assert climber.window(60, 1, saturated=True, load=0.9) == 64
+        assert climber.window(rate, 1, saturated=True, load=0.9) == number
+        assert climber.window(rate, 1, saturated=True, load=0.9) == number
+    climber = Climber(16, 512)
+    assert climber.window(100, 1, saturated=True, load=0.9) == 16, "nothing was tried"
+
+
 async def test_parts_of_one_object_grow_with_the_way_and_within_bytes() -> None:
     def most(part_size: int, away: float, **settings: Any) -> int:
         limiter = Limiter(TransferConfig(**settings), LoopClock(), lambda: away)
