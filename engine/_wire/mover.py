@@ -161,6 +161,7 @@ class _Mover:
             for span in list(self._under_way):
                 self._finish(span)
             self._tools.close()
+            self._tools.turns.close()
             self._selector.close()
             self._bell.close()
             self._ear.close()

@@ -90,9 +90,6 @@ class Climber:
             return self._judge_fewer(rate)
         if self._has_fallen(rate):
             return self._try_fewer(rate)
-        if self.number >= self._cap:
-            self._before = None
-            return self.number
         if self._rest:
             self._rest -= 1
             return self.number
@@ -102,8 +99,8 @@ class Climber:
             self._again = False
         self._before, self._lower, self._greets = rate, self.number, True
         step = STEP if load is None else min(1 / max(load, 1 / MAX_STEP), MAX_STEP)
-        self._worth = step**WORTH
         self._go_to(min(int(step * self.number), self._cap))
+        self._worth = (self.number / self._lower) ** WORTH
         if self.number == self._lower:
             self._before = None  # nothing was tried
         return self.number

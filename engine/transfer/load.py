@@ -10,20 +10,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import final
 
+from engine.thread_time import used_by_thread
 from engine.threads import keeps_real_time
 
 # How far the two clocks may be apart; under a virtual one the time of a CPU says nothing.
 _SAME_CLOCK = 0.2
-
-
-def used_by_thread() -> float:
-    """Seconds that this thread has run, or has waited for a CPU where the system tells."""
-    try:
-        with open("/proc/thread-self/schedstat", "rb", buffering=0) as file:
-            ran, waited, _ = file.read(100).split()
-        return (int(ran) + int(waited)) / 1e9
-    except (OSError, ValueError):  # not Linux, or not told
-        return time.thread_time()
 
 
 @final

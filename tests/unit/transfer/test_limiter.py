@@ -15,9 +15,10 @@ from engine.clock import LoopClock
 from engine.config import TransferConfig
 from engine.errors import S3Error
 from engine.testing.clock import run_virtual
+from engine.thread_time import used_by_thread
 from engine.transfer.climber import REST, Climber
 from engine.transfer.limiter import MAX_IN_FLIGHT, START_BIG, START_SMALL, Limiter
-from engine.transfer.load import Load, used_by_thread
+from engine.transfer.load import Load
 from engine.transfer.slots import Slots
 from engine.types import KiB, MiB, S3Url
 
@@ -107,6 +108,12 @@ def test_a_doubling_that_brings_nothing_is_taken_back() -> None:
     for _ in range(REST):
         assert climber.window(200, 1, saturated=True) == 32
     assert climber.window(200, 1, saturated=True) == 64, "networks change: it is tried again"
+
+
+def test_a_step_to_the_most_that_there_may_be_is_taken_back_too() -> None:
+    climber = Climber(256, 512)
+    assert climber.window(100, 1, saturated=True) == 512
+    assert climber.window(105, 1, saturated=True) == 256
 
 
 def test_nothing_is_learned_from_a_window_that_was_not_full() -> None:
