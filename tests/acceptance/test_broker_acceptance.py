@@ -151,7 +151,7 @@ async def test_g05_64_workers_with_one_expired_generation_make_one_refresh(scene
         first = scene.log("PutObject")[0].access_key_id
         # All are under way before the first is answered.
         faults = scene.aws.gate.faults
-        faults.add(kind="delay", action="PutObject", seconds=0.5, times=64)
+        faults.add(kind="delay", action="PutObject", seconds=2, times=64)
         faults.add(kind="expired", action="PutObject", times=64)
         async with anyio.create_task_group() as tasks:
             for number in range(64):
