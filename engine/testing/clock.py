@@ -7,6 +7,7 @@ deadline and ``LoopClock`` follows. While a thread works (through the one door o
 
 from __future__ import annotations
 
+import array
 import asyncio
 import selectors
 from collections.abc import Awaitable, Callable
@@ -14,13 +15,21 @@ from typing import Any, TypeVar
 
 import anyio
 
+try:
+    import fcntl
+    import termios
+
+    _TIOCOUTQ: int | None = getattr(termios, "TIOCOUTQ", None)
+except ImportError:  # Windows
+    _TIOCOUTQ = None
+
 T = TypeVar("T")
 
 # Real seconds that a loop without timers and without threads may wait for a socket.
 _REAL_WAIT = 0.05
-# A busy machine delivers over loopback some milliseconds late: before a jump that lets time-outs
-# pass (virtual seconds), sockets are waited for so long (real seconds).
-_LONG_JUMP, _ON_ITS_WAY = 5.0, 0.005
+# A busy machine delivers over loopback some milliseconds late: before a jump of more than this
+# (virtual seconds), what is on its way is waited for so long (real seconds).
+_LONG_JUMP, _ON_ITS_WAY = 0.2, 0.02
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -76,13 +85,29 @@ class _JumpingSelector(selectors.DefaultSelector):
             return ready
         if timeout is None or self._loop.threads_at_work:
             return super().select(_REAL_WAIT)
-        if self._moving and timeout >= _LONG_JUMP and len(self.get_map()) > 1:  # not its own alone
+        if self._moving and timeout >= _LONG_JUMP and self._on_its_way():
             ready = super().select(_ON_ITS_WAY)
             self._moving = bool(ready)
             if ready:
                 return ready
         self._loop.jump(timeout)
         return []
+
+    def _on_its_way(self) -> bool:
+        """Whether the kernel holds bytes of a socket that nobody has acknowledged."""
+        return any(_unsent(key.fd) for key in self.get_map().values())
+
+
+def _unsent(fd: int) -> int:
+    """Bytes; 0 for what is no socket, 1 where the system does not say."""
+    if _TIOCOUTQ is None:
+        return 1
+    count = array.array("i", [0])
+    try:
+        fcntl.ioctl(fd, _TIOCOUTQ, count)
+    except OSError:
+        return 0
+    return count[0]
 
 
 def run_virtual(main: Callable[[], Awaitable[T]]) -> T:
