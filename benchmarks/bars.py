@@ -125,7 +125,7 @@ def _marks(cell: Cell, runs: Runs, threads: int) -> list[Mark]:
         marks.append(Mark("wall", f"{least:g}", _figure(wall), None if _alone(wall) else reached))
     ours = runs[BASE]
     if network and cell.bandwidth:
-        link = Link(cell.rtt_ms / 1000, cell.bandwidth, secure=cell.transport == "https")
+        link = Link(cell.rtt_ms / 1000, cell.bandwidth)
         share = Spread.of([link.share(run, cell.moved()) for run in ours]).median
         marks.append(Mark("goodput", f"{GOODPUT_BAR:g}", f"{share:.2f}", share >= GOODPUT_BAR))
     rss = Spread.of([float(run["rss"]) for run in ours]).median

@@ -220,8 +220,7 @@ def _report(
         found = report_compare.summary(runs, cell.transport)
         rows.append((cell.title(), runs, notes, found))
         slowed = cell.rtt_ms or cell.bandwidth
-        secure = cell.transport == "https"
-        link = report_compare.Link(cell.rtt_ms / 1000, cell.bandwidth, secure) if slowed else None
+        link = report_compare.Link(cell.rtt_ms / 1000, cell.bandwidth) if slowed else None
         shown = report_compare.table(cell.title(), runs, notes, moved=cell.moved(), link=link)
         print(f"\n{shown}")
     if not rows:

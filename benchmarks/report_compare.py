@@ -30,8 +30,8 @@ REQUESTS = (
 ORIGIN_LIMITS = {"http": 0.5, "https": 0.7}
 
 ALLOWED = (
-    "the time that requests and bytes need, dealt out evenly to the connections that were opened,\n"
-    "after each was set up, over the time that it took; the rest was start, waiting, or CPU."
+    "the time that requests and bytes need on a connection, over the time that connections were\n"
+    "in use, each from when it was set up to its last answer; the rest was waiting, or CPU."
 )
 
 Runs = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -116,21 +116,20 @@ class Link:
 
     rtt: float = 0.0
     bandwidth: int = 0
-    secure: bool = True
 
     def share(self, run: Mapping[str, Any], moved: int) -> float:
         """How much of what its connections allow a run used; 1 is all of it.
 
-        The time that its requests and bytes need, dealt out evenly to the connections that it
-        opened, after each was set up (a round trip for TCP, one for TLS), over the time that it
-        took, start-up included.
+        The time that its requests and bytes need on a connection, over the time that all its
+        connections together were in use: each from when it was set up (a round trip for TCP, one
+        for TLS) to its last answer. What a start takes, and how soon there are how many, is seen
+        in the wall time.
         """
         seen = run["origin"]
         needed = self.rtt * sum(seen[name] for name in REQUESTS)
         if self.bandwidth:
             needed += moved / self.bandwidth
-        set_up = self.rtt * (2 if self.secure else 1)
-        return float((set_up + needed / max(seen["connections"], 1)) / run["wall"])
+        return float(needed / max(seen["in_use_us"] / 1e6, needed))
 
 
 def origin_busy(runs: Runs, threads: int) -> tuple[str, float]:

@@ -37,7 +37,15 @@ _TOUCH = """
 import mmap, sys
 mmap.mmap(-1, int(sys.argv[1]), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)
 """
-_NUMBERS = ("connections", "bytes_in", "bytes_out", "bytes_summed", "sum_good", "whole_good")
+_NUMBERS = (
+    "connections",
+    "in_use_us",
+    "bytes_in",
+    "bytes_out",
+    "bytes_summed",
+    "sum_good",
+    "whole_good",
+)
 
 
 @dataclass(frozen=True, slots=True)

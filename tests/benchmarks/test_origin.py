@@ -352,6 +352,9 @@ def test_a_round_trip_comes_before_each_answer_and_a_new_connection(
     assert first >= 0.04 * trips
     assert second >= 0.04
     counts = origin.counts()
+    ready = 0.04 * (trips - 1)
+    in_use = (counts["in_use_us"] - before["in_use_us"]) / 1e6
+    assert 0.08 <= in_use <= first + second - ready, "from when it was set up"
     names = ("user_seconds", "system_seconds")
     assert sum(counts[name] - before[name] for name in names) < first, "it sleeps meanwhile"
 

@@ -45,10 +45,10 @@ static void finish(struct conn *c)
     c->out.size = c->out_done = 0; /* a 100 that came too late is not sent */
     answer(c);
     c->last = c->request.close;
-    bool control = c->request.path.size > 1 && c->request.path.data[1] == '_';
+    c->control = c->request.path.size > 1 && c->request.path.data[1] == '_';
     c->in.size = 0; /* the request's spans are over */
     c->keep.size = 0;
-    if (rtt() && !control) {
+    if (rtt() && !c->control) {
         c->state = WAIT;
         c->answer_at = now_ns() + rtt();
         loop_arm(c);
@@ -243,6 +243,11 @@ static void written(struct conn *c)
     loop_watch(c, true, false);
     if (c->state != WRITE)
         return; /* that was a 100 */
+    if (!c->control) {
+        uint64_t now = now_ns();
+        count_add(IN_USE_US, (now - c->idle_since) / 1000);
+        c->idle_since = now;
+    }
     if (c->last)
         conn_close(c);
     else

@@ -127,7 +127,8 @@ static void begin(int fd, bool tls)
     c->tls = tls ? tls_new(c) : NULL;
     uint64_t rtt = __atomic_load_n(&rtt_ns, __ATOMIC_RELAXED);
     /* TCP's own round trip, and that of TLS 1.3: the client has sent, the origin does not look. */
-    c->read_at = rtt ? now_ns() + rtt * (tls ? 2 : 1) : 0;
+    c->idle_since = now_ns() + rtt * (tls ? 2 : 1);
+    c->read_at = rtt ? c->idle_since : 0;
     count_add(N_CONNECTIONS, 1);
     struct epoll_event e = {.events = EPOLLIN, .data.ptr = c};
     epoll_ctl(c->thread->epoll, EPOLL_CTL_ADD, fd, &e); /* from here on it is the thread's */

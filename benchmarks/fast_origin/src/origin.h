@@ -88,13 +88,14 @@ struct conn {
     struct thread *thread;
     struct tls *tls;
     enum { READ_HEAD, READ_BODY, WAIT, WRITE } state;
-    bool dead, last, reading, writing; /* reading, writing: what epoll watches */
+    bool dead, last, control, reading, writing; /* reading, writing: what epoll watches */
     struct text in, out, keep;
     size_t out_done;
     struct request request;
     struct body body;
     uint64_t content, content_left; /* place in the pattern, bytes still to be sent */
     uint64_t answer_at, read_at, write_at, due; /* due: the timer's own copy */
+    uint64_t idle_since; /* when it was set up, or its last answer was out */
     struct bucket down, up;
     struct conn *next_dead;
 };
@@ -157,7 +158,7 @@ uint64_t upload_open(void);
 enum count {
     N_PUT, N_PART, N_GET, N_HEAD, N_LIST, N_CREATE, N_COMPLETE, N_ABORT, N_DELETE, N_STS, N_OTHER,
     N_CONTINUE, N_CONNECTIONS, N_HANDSHAKES, BYTES_IN, BYTES_OUT, SUM_GOOD, SUM_BAD, SUM_NONE,
-    SUM_SKIPPED, BYTES_SUMMED, WHOLE_GOOD, WHOLE_BAD, N_PROBLEMS, COUNTS
+    SUM_SKIPPED, BYTES_SUMMED, WHOLE_GOOD, WHOLE_BAD, N_PROBLEMS, IN_USE_US, COUNTS
 };
 void count_add(enum count which, uint64_t more);
 /* What no correct client does; a run with one is void. */

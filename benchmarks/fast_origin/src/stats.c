@@ -15,7 +15,8 @@ static uint64_t counts[COUNTS];
 static const char *const names[COUNTS] = {
     "put_object", "upload_part", "get", "head", "list", "create", "complete", "abort", "delete",
     "sts", "other", "continue", "connections", "handshakes", "bytes_in", "bytes_out", "sum_good",
-    "sum_bad", "sum_none", "sum_skipped", "bytes_summed", "whole_good", "whole_bad", "problems"};
+    "sum_bad", "sum_none", "sum_skipped", "bytes_summed", "whole_good", "whole_bad", "problems",
+    "in_use_us"};
 static char last_problem[200];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
