@@ -32,7 +32,8 @@ class TransferConfig:
             waste. None starts at 10; where the way is long or more moves more it grows, up to
             64 parts and 512 MiB; of what S3 copies itself up to 64 parts.
         max_concurrency: Requests under way at once over all objects; None starts at 64 for
-            small objects and 16 for big ones. While both kinds want them, neither gets less than
+            small objects and 16 for big ones, at more of both where the server is far, and
+            climbs while that moves more. While both kinds want them, neither gets less than
             two fifths.
         max_memory: Bytes of buffers over all objects: of requests under way, of small objects that
             wait to be sent or written, of streams (a quarter at most) and of readers (so, too, but
