@@ -37,8 +37,9 @@ class TransferConfig:
             two fifths.
         max_memory: Bytes of buffers over all objects: of requests under way, of small objects that
             wait to be sent or written, of streams (a quarter at most) and of readers (so, too, but
-            for one piece of each). Not counted: what a stream gathers for its next part, and up to
-            30 MiB of empty buffers that are kept.
+            for one piece of each). Not counted: what a stream gathers for its next part, the
+            pieces by which parts are summed before their turn (one a core), and up to 30 MiB of
+            empty buffers that are kept.
         max_bandwidth: Bytes a second, of all connections and both directions together, heads and
             what TLS adds included; None for no limit. In no time t do more than t + 0.1 seconds'
             worth move. 65,536 at least. While it is what decides, no more requests are put under

@@ -225,8 +225,17 @@ class DataPlane(Protocol):
         length: int,
         algorithm: ChecksumAlgorithm | None,
         *,
+        crc: int | None = None,
         options: ObjectOptions = PLAIN,
-    ) -> PartReceipt: ...
+    ) -> PartReceipt:
+        """Send a part. ``crc`` is what ``sum_part`` said of it; None has it summed here."""
+
+    @abstractmethod
+    async def sum_part(
+        self, source: ByteSource, offset: int, length: int, algorithm: ChecksumAlgorithm
+    ) -> int | None:
+        """The CRC of a part that is sent later, so that its connection need not wait for it. None
+        where it costs nothing to have it then."""
 
     @abstractmethod
     async def get_range(

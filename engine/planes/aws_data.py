@@ -112,13 +112,14 @@ class AwsDataPlane(DataPlane):
         length: int,
         algorithm: ChecksumAlgorithm | None,
         *,
+        crc: int | None = None,
         options: ObjectOptions = PLAIN,
     ) -> PartReceipt:
         """https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPart.html"""
         asked = {"Key": url.key, "UploadId": upload_id, "PartNumber": number}
         asked |= parameters(options.for_part())
         headers, crc, checksum, _ = await self._upload(
-            "upload_part", url, asked, source, offset, length, algorithm
+            "upload_part", url, asked, source, offset, length, algorithm, crc
         )
         return PartReceipt(
             number=number,
@@ -128,6 +129,12 @@ class AwsDataPlane(DataPlane):
             checksum=checksum,
             crc=crc,
         )
+
+    async def sum_part(
+        self, source: ByteSource, offset: int, length: int, algorithm: ChecksumAlgorithm
+    ) -> int:
+        buffer = memoryview(bytearray(0 if source.memory is not None else min(PIECE, length)))
+        return await self._threads.run(sum_span, source, offset, length, algorithm, buffer, False)
 
     async def get_range(
         self,
@@ -191,14 +198,14 @@ class AwsDataPlane(DataPlane):
         offset: int,
         length: int,
         algorithm: ChecksumAlgorithm | None,
+        crc: int | None = None,
     ) -> tuple[Mapping[str, str], int | None, Checksum | None, bool]:
-        """Sum, send, check; returns the answer's fields, the sum, and whether S3 echoed it."""
-        crc = checksum = None
+        """Sum where that is not done, send, check; returns the answer's fields, the sum, and
+        whether S3 echoed it."""
+        checksum = None
         if algorithm is not None:
-            buffer = memoryview(bytearray(0 if source.memory is not None else min(PIECE, length)))
-            crc = await self._threads.run(
-                sum_span, source, offset, length, algorithm, buffer, False
-            )
+            if crc is None:
+                crc = await self.sum_part(source, offset, length, algorithm)
             checksum = Checksum(algorithm.name, algorithm.encode(crc))
             asked[checksum_field(algorithm.name)] = checksum.value
             asked["ChecksumAlgorithm"] = algorithm.name.upper()

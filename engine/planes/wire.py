@@ -148,6 +148,7 @@ class WirePlane(DataPlane):
         length: int,
         algorithm: ChecksumAlgorithm | None,
         *,
+        crc: int | None = None,
         options: ObjectOptions = PLAIN,
     ) -> PartReceipt:
         """PUT ``length`` bytes of the source from ``offset`` as part ``number``.
@@ -162,7 +163,9 @@ class WirePlane(DataPlane):
         call = self.exchanges.call("upload part", url, "PUT", query)
         call.signed = options.for_part()
         call.kept = True
-        headers, crc, checksum, _ = await self._upload(call, source, offset, length, algorithm)
+        headers, crc, checksum, _ = await self._upload(
+            call, source, offset, length, algorithm, crc=crc
+        )
         return PartReceipt(
             number=number,
             offset=offset,
@@ -171,6 +174,14 @@ class WirePlane(DataPlane):
             checksum=checksum,
             crc=crc,
         )
+
+    async def sum_part(
+        self, source: ByteSource, offset: int, length: int, algorithm: ChecksumAlgorithm
+    ) -> int | None:
+        at_hand = INLINE_SUM if source.memory is not None else self._pieces.size
+        if length <= at_hand:
+            return None
+        return await self._sum_ahead(source, offset, length, algorithm, watched=False)
 
     async def get_range(
         self,
@@ -276,17 +287,20 @@ class WirePlane(DataPlane):
         algorithm: ChecksumAlgorithm | None,
         *,
         watched: bool = False,
+        crc: int | None = None,
     ) -> _Sent:
         """Sum, send, check; returns the answer's fields, the sum, and whether S3 echoed it.
 
         Args:
+            crc: Where the span has been summed already.
             watched: Hold back the last byte until the source is known to be what it was: S3
                 stores nothing of a body that does not end.
         """
         try:
             if source.memory is not None and length <= INLINE_SUM:
                 held = source.memory[offset : offset + length]
-                crc = _sum_of(source, held, algorithm) if algorithm is not None else None
+                if crc is None and algorithm is not None:
+                    crc = _sum_of(source, held, algorithm)
                 call.plain = {"content-length": str(length)}
 
                 async def send(connection: Connection) -> None:
@@ -302,7 +316,7 @@ class WirePlane(DataPlane):
             kept = length if source.memory is None and length <= self._pieces.size else 0
             with self._pieces.lend(kept) as buffer:
                 return await self._upload_pieces(
-                    call, source, offset, length, algorithm, buffer, watched
+                    call, source, offset, length, algorithm, buffer, watched, crc
                 )
         except (ConnectionFailed, ProtocolError) as error:
             raise_named(call, error)
@@ -316,18 +330,18 @@ class WirePlane(DataPlane):
         algorithm: ChecksumAlgorithm | None,
         buffer: memoryview,
         watched: bool,
+        crc: int | None,
     ) -> _Sent:
         held = source.memory[offset : offset + length] if source.memory is not None else None
-        crc = None
-        if algorithm is not None:
-            if held is not None or length <= len(buffer):
+        if held is None and length <= len(buffer):
+            if algorithm is None:
+                await self._threads.run(read_span, source, offset, buffer[:length], watched)
+            else:
                 crc = await self._threads.run(
                     sum_span, source, offset, length, algorithm, buffer, watched
                 )
-            else:
-                crc = await self._sum_ahead(source, offset, length, algorithm, watched)
-        elif held is None and length <= len(buffer):
-            await self._threads.run(read_span, source, offset, buffer[:length], watched)
+        elif crc is None and algorithm is not None:
+            crc = await self._sum_ahead(source, offset, length, algorithm, watched)
 
         async def send(connection: Connection) -> None:
             head = await self.exchanges.head_first(call, connection, length)
@@ -353,9 +367,9 @@ class WirePlane(DataPlane):
         algorithm: ChecksumAlgorithm,
         watched: bool,
     ) -> int:
-        """The CRC of a body that is read once more to be sent."""
+        """The CRC of a body that is in memory, or is read once more to be sent."""
         async with self._summing:
-            with self._pieces.lend(length) as buffer:
+            with self._pieces.lend(length if source.memory is None else 0) as buffer:
                 return await self._threads.run(
                     sum_span, source, offset, length, algorithm, buffer, watched
                 )

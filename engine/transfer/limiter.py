@@ -15,7 +15,7 @@ from engine.errors import S3Error
 from engine.pace import Pace
 from engine.protocols import Clock
 from engine.retry import asks_for_less
-from engine.transfer.climber import AIM, FAR, FAR_SMALL, STEP, Climber
+from engine.transfer.climber import BUSY, FAR, FAR_SMALL, STEP, Climber
 from engine.transfer.load import Load
 from engine.transfer.slots import Memory, Slots, SlotStatistics
 from engine.transfer.slow_parts import SlowParts
@@ -131,7 +131,7 @@ class _Kind:
         if load is not None and self.slots.shares:
             # The loop waits for the interpreter lock of the other kind's threads, which is not
             # counted: it seems to have more time to spare than it has.
-            load = max(load, AIM / STEP)
+            load = max(load, BUSY / STEP)
         if seconds < IDLE_SECONDS:  # else nothing was to be done for a while
             self._set(self.climber.window(self._work, seconds, saturated=saturated, load=load))
         self._since, self._work, self._done, self._saturated = now, 0.0, 0, False

@@ -32,7 +32,7 @@ from engine.transfer.parts import Part, PartPlan, plan_parts
 from engine.transfer.resume import one_more
 from engine.transfer.resume_upload import TakenUpload, Wanted, take_up_upload, taken_up, wanted_of
 from engine.transfer.stored_as import options_for
-from engine.transfer.workers import run_parts
+from engine.transfer.workers import run_prepared
 from engine.types import (
     ObjectInfo,
     PartReceipt,
@@ -163,14 +163,20 @@ async def _send_parts(
     algorithm: ChecksumAlgorithm | None,
     context: TransferContext,
 ) -> PutReceipt:
-    async def send(part: Part) -> PartReceipt:
-        return await _send_part(source, url, upload_id, part, algorithm, context)
+    async def summed(part: Part) -> int | None:
+        if algorithm is None:
+            return None
+        return await context.data.sum_part(source, part.offset, part.length, algorithm)
+
+    async def send(part: Part, crc: int | None) -> PartReceipt:
+        return await _send_part(source, url, upload_id, part, algorithm, context, crc)
 
     try:
         await anyio.lowlevel.checkpoint_if_cancelled()
         missing = [part for part in plan.parts if part.number not in there]
-        sent = await run_parts(
+        sent = await run_prepared(
             missing,
+            summed,
             send,
             context.config.parts_at_first,
             one_more(context, plan),
@@ -193,8 +199,11 @@ async def _send_part(
     part: Part,
     algorithm: ChecksumAlgorithm | None,
     context: TransferContext,
+    crc: int | None,
 ) -> PartReceipt:
     async def send() -> PartReceipt:
+        nonlocal crc
+        summed, crc = crc, None  # another attempt sums again: the sum may have been wrong
         try:
             async with context.limiter.slot(
                 url, big=True, size=part.length, held=source.memory is not None
@@ -208,6 +217,7 @@ async def _send_part(
                         part.offset,
                         part.length,
                         algorithm,
+                        crc=summed,
                         options=context.options,
                     )
         except EngineError as error:

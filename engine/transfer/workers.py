@@ -1,4 +1,4 @@
-"""run_parts: a bounded pool of workers over a plan. The first error cancels the rest."""
+"""Bounded pools of workers over a plan. The first error cancels the rest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from typing import TypeVar
 
 import anyio
 
+# Items that are made ready while others are at work, so that one is there when a turn comes free;
+# more than one, as turns that began together come free together.
+PREPARED = 2
+
 T = TypeVar("T")
+P = TypeVar("P")
 R = TypeVar("R")
 
 
@@ -55,3 +60,30 @@ async def run_parts(
         raise failed[0]
     assert None not in results
     return results  # type: ignore[return-value]  # every place was filled, as just asserted
+
+
+async def run_prepared(
+    items: Sequence[T],
+    prepare: Callable[[T], Awaitable[P]],
+    work: Callable[[T, P], Awaitable[R]],
+    max_workers: int,
+    one_more: Callable[[int], bool],
+) -> list[R]:
+    """``run_parts`` of ``work(item, what prepare(item) said)``; the next items are prepared while
+    all that may be at work are. One worker alone keeps to the order."""
+    turns = anyio.CapacityLimiter(max_workers)
+    ahead = min(PREPARED, max_workers - 1)
+
+    async def one(item: T) -> R:
+        prepared = await prepare(item)
+        async with turns:
+            return await work(item, prepared)
+
+    def one_more_worker(workers: int) -> bool:
+        at_work = workers - ahead
+        if not one_more(at_work):
+            return False
+        turns.total_tokens = max(turns.total_tokens, at_work + 1)
+        return True
+
+    return await run_parts(items, one, max_workers + ahead, one_more_worker)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from hashlib import md5
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import pytest
 
@@ -98,6 +99,25 @@ async def test_an_object_in_parts_is_read_by_ranges(store: Store, tmp_path: Path
         == whole[5 * MiB - 10 : 5 * MiB + 10]
     )
     assert await read(store, url, None, len(whole)) == whole
+
+
+@pytest.mark.parametrize("in_file", [True, False])
+async def test_a_part_is_sent_with_the_sum_that_it_has_already(
+    gated: Store, tmp_path: Path, in_file: bool
+) -> None:
+    url, size = gated.url("parts"), 3 * MiB + 7
+    data = os.urandom(size)
+    (tmp_path / "up").write_bytes(data)
+    upload_id = await gated.control.create_multipart_upload(url, CRC)
+    with FileSource(tmp_path / "up") if in_file else nullcontext(BytesSource(data)) as source:
+        crc = await gated.data.sum_part(source, 1, size - 1, CRC)
+        assert crc == CRC.update(data[1:])
+        which: Any = (url, upload_id, 1, source, 1, size - 1, CRC)
+        receipt = await gated.data.upload_part(*which, crc=crc)
+        assert (receipt.crc, receipt.checksum) == (crc, checksum(data[1:]))
+        with pytest.raises(S3Error) as caught:
+            await gated.data.upload_part(*which, crc=crc ^ 1)
+    assert caught.value.s3_code == "BadDigest"
 
 
 async def test_an_object_that_was_overwritten_is_refused(store: Store) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from engine import ChecksumMismatch, MiB, S3Error, TransferConfig
 from engine.events import BytesMoved
+from engine.transfer.sources import FileSource
 from tests.integration.conftest import Scene
 from tests.integration.others import put_in_parts
 
@@ -47,6 +48,26 @@ async def test_a_bit_flipped_on_the_way_up_costs_one_part(scene: Scene, seed: in
     assert len(scene.log("UploadPart")) == 5 + 1
     moved = [event.size for event in scene.events if isinstance(event, BytesMoved)]
     assert sum(moved) == SIZE
+
+
+async def test_a_part_that_was_read_wrong_for_its_sum_is_summed_again(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(DATA)
+    right, wrong = FileSource.read_into, [True]
+
+    def read_into(source: FileSource, offset: int, view: memoryview) -> None:
+        right(source, offset, view)
+        if PART <= offset < 2 * PART and wrong:
+            wrong.clear()
+            view[-1] ^= 1
+
+    monkeypatch.setattr(FileSource, "read_into", read_into)
+    async with scene.engine(config=PARTS) as s3:
+        assert (await s3.upload(tmp_path / "file", scene.url("key"))).verified
+    assert not wrong
+    assert scene.aws.gate.get_object(scene.bucket, "key") == DATA
+    assert [e.error_code for e in scene.log("UploadPart") if e.failed] == ["BadDigest"]
 
 
 async def test_a_bit_flipped_in_a_single_put_is_sent_again(scene: Scene) -> None:

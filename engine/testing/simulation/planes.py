@@ -130,9 +130,14 @@ class SimulatedDataPlane(DataPlane):
         length: int,
         algorithm: ChecksumAlgorithm | None,
         *,
+        crc: int | None = None,
         options: ObjectOptions = PLAIN,
     ) -> PartReceipt:
-        declared, crc = await self._summed(source, offset, length, algorithm, watched=False)
+        if crc is None:
+            _, crc = await self._summed(source, offset, length, algorithm, watched=False)
+        declared = None
+        if crc is not None and algorithm is not None:
+            declared = Checksum(algorithm.name, algorithm.encode(crc))
         body: list[bytes] = []
 
         def act(request: Request) -> HeldPart:
@@ -153,6 +158,13 @@ class SimulatedDataPlane(DataPlane):
             checksum=declared,
             crc=crc,
         )
+
+    async def sum_part(
+        self, source: ByteSource, offset: int, length: int, algorithm: ChecksumAlgorithm
+    ) -> int | None:
+        if source.memory is not None and length <= _INLINE:
+            return None
+        return (await self._summed(source, offset, length, algorithm, watched=False))[1]
 
     async def get_range(
         self,
