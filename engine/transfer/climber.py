@@ -8,7 +8,7 @@ Round trips, not CPU, decide on real networks. So the first one that is known se
 begins: as many as fill the way there. From then on it is doubled as long as each doubling brings a
 sixth more; the first that does not is taken back, and another is tried much later, because networks
 change. A loop that was at work for a part of the time only has room for so many times more, which
-says how far to go at once: until it is at work for ``BUSY``, four times as many where it idles.
+says how far to go at once: until it is at work for ``AIM``, ``MAX_STEP`` times as many at most.
 More than that would have each request wait for the loop, and connections stand open unused.
 Threads that move the bytes of big objects are looked at as the loop is.
 Where less is moved than before by the same number, fewer are tried: a server or a link may have
@@ -23,16 +23,17 @@ from typing import final
 # Doubled, the number has to move 1.15 times as much, or it is taken back; for other steps in
 # proportion.
 WORTH = 0.2
-STEP, MAX_STEP = 2.0, 4.0
+STEP, MAX_STEP = 2.0, 2.5
 # Of a window's time. More requests could bring a loop that is so busy two fifths more at best, and
-# each new connection costs it as much as two small objects. A step that goes further than this
-# brings little: of 2 GiB in parts at 30 ms, over two cores that the server needs too, connections
-# did 0.7 of what they allow where steps went to 1, and 0.84 to 0.91 for 2 to 5 % more time.
+# each new connection costs it as much as two small objects.
 BUSY = 0.7
+# Where a step goes to. What goes further brings little: of 2 GiB in parts at 30 ms, over two cores
+# that the server needs too, connections did 0.7 of what they allow where steps went to 1, and 0.9
+# for 2 to 5 % more time.
+AIM = 0.75
 # A part of 8 MiB takes a tenth of a second over one connection to S3 (85 MB/s), small objects less.
-# At this round trip the way takes about as long as the bytes, and twice as many fill it; of small
-# objects there is room for twice as many at a shorter one. Seconds.
-FAR, FAR_SMALL = 0.05, 0.03
+# At this round trip the way takes about as long as the bytes, and twice as many fill it. Seconds.
+FAR = 0.05
 # Windows until the next try, after one that brought nothing; twice as many after the second.
 REST = 20
 # Of what used to be moved, twice in a row; then so many of the requests are left. They have to move
@@ -51,11 +52,9 @@ class Climber:
     Args:
         start: Where it begins.
         cap: Where it ends.
-        far: The round trip that asks for twice the start, in seconds.
     """
 
-    def __init__(self, start: int, cap: int, far: float = FAR) -> None:
-        self._far = far
+    def __init__(self, start: int, cap: int) -> None:
         self.number = self._start = min(start, cap)
         self._cap = cap
         self._floor = min(FLOOR, self.number)
@@ -71,9 +70,7 @@ class Climber:
     def begin(self, round_trip: float) -> int:
         """The number for a server that is ``round_trip`` seconds away."""
         if self.number == self._start:
-            self.number = self._lower = min(
-                int(self._start * (1 + round_trip / self._far)), self._cap
-            )
+            self.number = self._lower = min(int(self._start * (1 + round_trip / FAR)), self._cap)
         return self.number
 
     def window(
@@ -106,7 +103,7 @@ class Climber:
         if self._before is not None:
             self._again = False
         self._before, self._lower, self._greets = rate, self.number, True
-        step = STEP if load is None else min(BUSY / max(load, BUSY / MAX_STEP), MAX_STEP)
+        step = STEP if load is None else min(AIM / max(load, AIM / MAX_STEP), MAX_STEP)
         self._go_to(min(int(step * self.number), self._cap))
         self._worth = (self.number / self._lower) ** WORTH
         if self.number == self._lower:
