@@ -65,6 +65,12 @@ def info_of(url: S3Url, version: Version, *, checksum: bool = True) -> ObjectInf
     )
 
 
+def _declared(algorithm: ChecksumAlgorithm | None, crc: int | None) -> Checksum | None:
+    if algorithm is None or crc is None:
+        return None
+    return Checksum(algorithm.name, algorithm.encode(crc))
+
+
 @final
 class SimulatedDataPlane(DataPlane):
     """See ``DataPlane``. Made by the registry's table, it finds its world by ``enter``."""
@@ -97,7 +103,8 @@ class SimulatedDataPlane(DataPlane):
         *,
         options: ObjectOptions = PLAIN,
     ) -> PutReceipt:
-        declared, _ = await self._summed(source, 0, source.size, algorithm, watched=True)
+        crc = await self._summed(source, 0, source.size, algorithm, watched=True)
+        declared = _declared(algorithm, crc)
         body: list[bytes] = []
 
         def act(request: Request) -> Version:
@@ -134,10 +141,8 @@ class SimulatedDataPlane(DataPlane):
         options: ObjectOptions = PLAIN,
     ) -> PartReceipt:
         if crc is None:
-            _, crc = await self._summed(source, offset, length, algorithm, watched=False)
-        declared = None
-        if crc is not None and algorithm is not None:
-            declared = Checksum(algorithm.name, algorithm.encode(crc))
+            crc = await self._summed(source, offset, length, algorithm, watched=False)
+        declared = _declared(algorithm, crc)
         body: list[bytes] = []
 
         def act(request: Request) -> HeldPart:
@@ -164,7 +169,7 @@ class SimulatedDataPlane(DataPlane):
     ) -> int | None:
         if source.memory is not None and length <= _INLINE:
             return None
-        return (await self._summed(source, offset, length, algorithm, watched=False))[1]
+        return await self._summed(source, offset, length, algorithm, watched=False)
 
     async def get_range(
         self,
@@ -219,16 +224,15 @@ class SimulatedDataPlane(DataPlane):
         algorithm: ChecksumAlgorithm | None,
         *,
         watched: bool,
-    ) -> tuple[Checksum | None, int | None]:
+    ) -> int | None:
         if algorithm is None:
-            return None, None
+            return None
         if source.memory is not None and length <= _INLINE:
             name, crc = source.summed
-            if not (name == algorithm.name and length == source.size):
-                crc = algorithm.update(source.memory[offset : offset + length])
-        else:
-            crc = await self._threads.run(_sum, source, offset, length, algorithm, watched)
-        return Checksum(algorithm.name, algorithm.encode(crc)), crc
+            if name == algorithm.name and length == source.size:
+                return crc
+            return algorithm.update(source.memory[offset : offset + length])
+        return await self._threads.run(_sum, source, offset, length, algorithm, watched)
 
     async def _send(
         self,
