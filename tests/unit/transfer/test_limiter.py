@@ -239,7 +239,7 @@ def test_a_far_server_is_begun_with_as_many_more() -> None:
     assert Climber(3, 3).begin(0.1) == 3, "the user has fixed it"
 
 
-def test_a_step_goes_as_far_as_the_loop_could_serve() -> None:
+def test_a_step_leaves_the_loop_a_quarter_of_its_time() -> None:
     for load, number in ((0.01, 40), (0.25, 40), (0.5, 24), (0.65, 18), (0.7, 16), (None, 32)):
         climber = Climber(16, 512)
         assert climber.window(100, 1, saturated=True, load=load) == number
