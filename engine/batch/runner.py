@@ -25,6 +25,7 @@ from engine.transfer.context import TransferContext
 from engine.transfer.copy import copy
 from engine.transfer.download import download, download_folder
 from engine.transfer.folders import Trees
+from engine.transfer.limiter import Limiter
 from engine.transfer.nameless import drop_nameless
 from engine.transfer.slots import Slots
 from engine.transfer.sources import SMALL_FILE, BytesSource, open_file, read_small
@@ -103,13 +104,15 @@ async def _move_all(
     bodies: _Bodies,
 ) -> int:
     """How many have failed, and may be tried again."""
-    runners, tally = 0, _Tally()
+    runners, tally = _Runners(context.limiter), _Tally()
     backlog = Backlog[Item]()
     stopped: list[EngineError] = []
     within = _contexts(context, trees)
 
     async def runner(scope: anyio.CancelScope) -> None:
         while (item := await backlog.take()) is not None:
+            large = _goes_in_parts(item, context)
+            runners.in_parts += large
             more_runners(backlog.waiting)
             try:
                 outcome = await _outcome(item, within(item.entry), journal)
@@ -125,6 +128,10 @@ async def _move_all(
             bodies.give(item)
             del item  # its bytes are not to live on while the next one is waited for
             await take(outcome)
+            runners.in_parts -= large
+            if runners.more < 0:
+                break
+        runners.all -= 1
 
     opening = _connections_ahead(manifest, context)
     # Where some wait for a prefix, others have objects elsewhere.
@@ -133,10 +140,9 @@ async def _move_all(
 
             def more_runners(items: int) -> None:
                 """As many as the limiter finds worth it by now; one for each item at most."""
-                nonlocal runners
                 ahead.answered = True
-                for _ in range(min(items, context.limiter.max_objects - runners)):
-                    runners += 1
+                for _ in range(min(items, runners.more)):
+                    runners.all += 1
                     tasks.start_soon(runner, tasks.cancel_scope)
 
             async def feed(items: list[Item]) -> None:
@@ -159,6 +165,24 @@ async def _move_all(
     if stopped:
         raise stopped[0]
     return tally.failed
+
+
+class _Runners:
+    """How many there are.
+
+    Attributes:
+        in_parts: Those of them that have an object which goes in parts.
+    """
+
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter = limiter
+        self.all = self.in_parts = 0
+
+    @property
+    def more(self) -> int:
+        """How many more are worth it; below zero, how many too many there are."""
+        limiter, small = self._limiter, self.all - self.in_parts
+        return min(limiter.max_objects - self.all, limiter.max_small_objects - small)
 
 
 class _Tally:

@@ -299,8 +299,18 @@ class Limiter:
     def max_objects(self) -> int:
         """How many objects are worth opening at once: some more than there are slots, so that a
         slot that comes free is used at once."""
+        return self._worth_opening(self._small.most)
+
+    @property
+    def max_small_objects(self) -> int:
+        """How many of those may be small. Beside big ones they have fewer slots, and those that
+        were opened all the same would only wait for one, each the longer."""
+        slots = self._small.slots
+        return self._worth_opening(slots.fair if slots.shares else self._small.most)
+
+    def _worth_opening(self, slots: int) -> int:
         held_back = min(self.throttles.waiting, MAX_HELD_BACK) if self.throttles else 0
-        return self._small.most + max(1, self._small.most // 8) + held_back
+        return slots + max(1, slots // 8) + held_back
 
     def one_more_part(self, under_way: int, part_size: int) -> bool:
         """Whether one more part of an object is worth having under way beside so many.

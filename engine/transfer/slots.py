@@ -204,7 +204,7 @@ class Slots:
         self._memory.served(self)
 
     def _fits(self, weight: int) -> bool:
-        if self._in_flight >= (self.capacity if self._other is None else self._room(self._other)):
+        if not self._has_room():
             self._memory.served(self)
             return False
         if weight and self._held + weight > self._limit:
@@ -212,20 +212,29 @@ class Slots:
             return False
         return self._memory.fits(weight, self)
 
-    def _room(self, other: Slots) -> int:
+    def _has_room(self) -> bool:
+        other = self._other
+        if other is not None and self._total is not None and other.wanted:
+            if self._in_flight + other._in_flight >= min(self._total, self._both(other)):
+                return False
+        return self._in_flight < self.fair
+
+    @property
+    def fair(self) -> int:
         """How many there may be beside what the other kind has a right to."""
-        wanted = other.wanted
-        if not wanted:
+        other = self._other
+        if other is None or not (wanted := other.wanted):
             return self.capacity
-        both = self.capacity + other.capacity
+        both = self._both(other)
         total = both if self._total is None else min(self._total, both)
-        if self._total is not None and self._in_flight + other._in_flight >= total:
-            return 0
         share = min(max(self.capacity / both, LEAST_SHARE), 1 - LEAST_SHARE)
         if self.pressed:
             # The shares, and for no kind more than it has alone.
             total = min(total, int(min(self.capacity / share, other.capacity / (1 - share))))
         return max(int(total * share), 1, min(self.capacity, total - wanted))
+
+    def _both(self, other: Slots) -> int:
+        return self.capacity + other.capacity
 
     def _take(self, weight: int) -> None:
         self._in_flight += 1

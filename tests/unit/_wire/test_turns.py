@@ -31,9 +31,9 @@ def test_a_long_wait_now_and_then_is_no_want_of_turns() -> None:
 
 def test_it_goes_neither_up_nor_down_in_between() -> None:
     turns = Turns()
-    assert not scarce(turns, 0.7, 1000)
+    assert not scarce(turns, 0.76, 1000)
     assert scarce(turns, 0.4, 1000)
-    assert scarce(turns, 0.7, 1000)
+    assert scarce(turns, 0.76, 1000)
 
 
 def test_what_waits_for_the_interpreter_lock_is_seen() -> None:
