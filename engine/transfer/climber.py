@@ -33,7 +33,9 @@ BUSY = 0.7
 AIM = 0.75
 # A part of 8 MiB takes a tenth of a second over one connection to S3 (85 MB/s), small objects less.
 # At this round trip the way takes about as long as the bytes, and twice as many fill it. Seconds.
-FAR = 0.05
+# Where parts begin with a fifth more, at 100 ms, two cores are the limit: connections that were
+# opened do 0.86 of what they allow and not 0.94, for 2 to 4 % less time.
+FAR, FAR_BIG = 0.05, 0.06
 # Windows until the next try, after one that brought nothing; twice as many after the second.
 REST = 20
 # Of what used to be moved, twice in a row; then so many of the requests are left. They have to move
@@ -52,9 +54,11 @@ class Climber:
     Args:
         start: Where it begins.
         cap: Where it ends.
+        far: The round trip at which it begins with twice as many.
     """
 
-    def __init__(self, start: int, cap: int) -> None:
+    def __init__(self, start: int, cap: int, far: float = FAR) -> None:
+        self._far = far
         self.number = self._start = min(start, cap)
         self._cap = cap
         self._floor = min(FLOOR, self.number)
@@ -70,7 +74,9 @@ class Climber:
     def begin(self, round_trip: float) -> int:
         """The number for a server that is ``round_trip`` seconds away."""
         if self.number == self._start:
-            self.number = self._lower = min(int(self._start * (1 + round_trip / FAR)), self._cap)
+            self.number = self._lower = min(
+                int(self._start * (1 + round_trip / self._far)), self._cap
+            )
         return self.number
 
     def window(

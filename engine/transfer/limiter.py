@@ -15,7 +15,7 @@ from engine.errors import S3Error
 from engine.pace import Pace
 from engine.protocols import Clock
 from engine.retry import asks_for_less
-from engine.transfer.climber import AIM, STEP, Climber
+from engine.transfer.climber import AIM, FAR, FAR_BIG, STEP, Climber
 from engine.transfer.load import Load
 from engine.transfer.slots import Memory, Slots, SlotStatistics
 from engine.transfer.slow_parts import SlowParts
@@ -77,13 +77,14 @@ class _Kind:
         round_trip: Callable[[], float],
         load: Load,
         pace: Pace | None,
+        far: float,
     ) -> None:
         self._pace = pace
         self._waited = 0.0
         if pace is not None:
             start = min(start, max(1, pace.limit // PACED_SHARE))
             cap = min(cap, max(1, pace.limit // LEAST_SHARE))
-        self.climber = Climber(start, cap)
+        self.climber = Climber(start, cap, far)
         self.slots = Slots(self.climber.number, memory)
         self.most = self.climber.number
         self._load = load
@@ -269,10 +270,11 @@ class Limiter:
         cap = fixed or MAX_IN_FLIGHT
         self._parts = config.parts_at_first
         self._parts_grow = config.max_parts_in_flight is None
-        self._small = _Kind(fixed or START_SMALL, cap, memory, round_trip, Load(), pace)
+        self._small = _Kind(fixed or START_SMALL, cap, memory, round_trip, Load(), pace, FAR)
         # Half of it at most: small and big objects may be under way together.
         most = min(cap, max(1, config.max_memory // 2 // SLOT_MEMORY))
-        self._big = _Kind(fixed or START_BIG, most, memory, round_trip, Load(helpers=movers), pace)
+        load = Load(helpers=movers)
+        self._big = _Kind(fixed or START_BIG, most, memory, round_trip, load, pace, FAR_BIG)
         self._small.slots.share_with(self._big.slots, fixed)
         # Of bytes alone: parts that are kept until they are sent; small bodies that have been read
         # and not sent, or received and not written; pieces that a reader has not taken.
