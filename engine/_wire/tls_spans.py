@@ -38,7 +38,7 @@ RECORD = 16 * KiB
 # a tenth too: so much memory is asked of the system each time.
 UNIT = 6 * RECORD
 # Where turns are scarce a unit costs two or three waits, so that 10,000 small and four huge objects
-# together took 1.17 to 1.24 times what they take alone. With this it is 1.04 to 1.09. It is
+# together took 1.17 to 1.24 times what they take alone. With this it is 1.05 to 1.14. It is
 # kept where the socket takes no more, as above, and a connection that had one keeps OpenSSL's copy:
 # 0.7 MiB.
 LARGE_UNIT = 32 * RECORD

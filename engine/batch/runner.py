@@ -111,11 +111,11 @@ async def _move_all(
 
     async def runner(scope: anyio.CancelScope) -> None:
         while (item := await backlog.take()) is not None:
-            large = _goes_in_parts(item, context)
-            runners.in_parts += large
+            in_parts = _goes_in_parts(item, context)
+            runners.in_parts += in_parts
             more_runners(backlog.waiting)
             try:
-                outcome = await _outcome(item, within(item.entry), journal)
+                outcome = await _outcome(item, within(item.entry), journal, in_parts)
             except CredentialsError as error:
                 stopped.append(error)
                 scope.cancel()
@@ -128,7 +128,7 @@ async def _move_all(
             bodies.give(item)
             del item  # its bytes are not to live on while the next one is waited for
             await take(outcome)
-            runners.in_parts -= large
+            runners.in_parts -= in_parts
             if runners.more < 0:
                 break
         runners.all -= 1
@@ -363,11 +363,13 @@ class _Bodies:
             self._slots.release(self._holding.pop().weight)
 
 
-async def _outcome(item: Item, context: TransferContext, journal: Journal | None) -> Outcome:
+async def _outcome(
+    item: Item, context: TransferContext, journal: Journal | None, in_parts: bool
+) -> Outcome:
     """Raises CredentialsError: no object can be moved any more."""
     entry = item.entry
     try:
-        return await _move(item, context, journal)
+        return await _move(item, context, journal, in_parts)
     except CredentialsError:
         raise
     except EngineError as error:
@@ -375,14 +377,16 @@ async def _outcome(item: Item, context: TransferContext, journal: Journal | None
         return Failure(entry, error)
 
 
-async def _move(item: Item, context: TransferContext, journal: Journal | None) -> TransferResult:
+async def _move(
+    item: Item, context: TransferContext, journal: Journal | None, in_parts: bool
+) -> TransferResult:
     if isinstance(item.held, EngineError):
         raise item.held
     if item.entry.problem:
         raise TransferError(f"{item.entry.name}: {item.entry.problem}")
     if journal is None:
         return (await _moved(item, context))[0]
-    if _goes_in_parts(item, context) or journal.has_left(item.entry):
+    if in_parts or journal.has_left(item.entry):
         context = replace(context, journal=await journal.object(item.entry))
     result, version = await _moved(item, context)
     await journal.done(item.entry, result, version)

@@ -19,7 +19,8 @@ from engine.transfer.limiter import PACED_SHARE
 from engine.types import S3Url
 
 # So long after the first request, in seconds, so many connections: as many as the limiter begins
-# with; and twice as many where three round trips take longer than three times FAR of the climber.
+# with; and about twice as many where three round trips take longer than three times FAR of the
+# climber.
 STEPS = ((0.02, 16), (0.15, 32))
 
 

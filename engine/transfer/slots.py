@@ -215,7 +215,7 @@ class Slots:
     def _has_room(self) -> bool:
         other = self._other
         if other is not None and self._total is not None and other.wanted:
-            if self._in_flight + other._in_flight >= min(self._total, self._both(other)):
+            if self._in_flight + other._in_flight >= self._of_both(other):
                 return False
         return self._in_flight < self.fair
 
@@ -225,16 +225,18 @@ class Slots:
         other = self._other
         if other is None or not (wanted := other.wanted):
             return self.capacity
-        both = self._both(other)
-        total = both if self._total is None else min(self._total, both)
-        share = min(max(self.capacity / both, LEAST_SHARE), 1 - LEAST_SHARE)
+        total = self._of_both(other)
+        share = self.capacity / (self.capacity + other.capacity)
+        share = min(max(share, LEAST_SHARE), 1 - LEAST_SHARE)
         if self.pressed:
             # The shares, and for no kind more than it has alone.
             total = min(total, int(min(self.capacity / share, other.capacity / (1 - share))))
         return max(int(total * share), 1, min(self.capacity, total - wanted))
 
-    def _both(self, other: Slots) -> int:
-        return self.capacity + other.capacity
+    def _of_both(self, other: Slots) -> int:
+        """How many there may be of both kinds together."""
+        both = self.capacity + other.capacity
+        return both if self._total is None else min(self._total, both)
 
     def _take(self, weight: int) -> None:
         self._in_flight += 1
