@@ -118,7 +118,7 @@ class _Kind:
         self._done += 1
         # The one that is done has given its slot back already.
         self._most_in_flight = max(self._most_in_flight, self.slots.in_flight + 1)
-        self._saturated = self._saturated or self.slots.busy
+        self._saturated = self._saturated or (self.slots.busy and self.slots.grows)
         seconds = now - self._since
         if seconds < WINDOW_SECONDS:
             return

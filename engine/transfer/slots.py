@@ -11,8 +11,9 @@ from typing import final
 
 from msgspec import Struct
 
-# Of all slots, what each of two kinds gets at least while both want them.
-LEAST_SHARE = 0.4
+# Of all slots, what each of two kinds gets at least while both want them: two fifths, and what is
+# lost where a slot that comes free is given on a moment later.
+LEAST_SHARE = 0.42
 
 
 class SlotStatistics(Struct, frozen=True):
@@ -225,13 +226,29 @@ class Slots:
         other = self._other
         if other is None or not (wanted := other.wanted):
             return self.capacity
-        total = self._of_both(other)
-        share = self.capacity / (self.capacity + other.capacity)
-        share = min(max(share, LEAST_SHARE), 1 - LEAST_SHARE)
+        share, total = self._share(other), float(self._of_both(other))
         if self.pressed:
             # The shares, and for no kind more than it has alone.
-            total = min(total, int(min(self.capacity / share, other.capacity / (1 - share))))
-        return max(int(total * share), 1, min(self.capacity, total - wanted))
+            total = min(total, self._worth(other), other._worth(self))
+        return max(round(total * share), 1, int(min(self.capacity, total - wanted)))
+
+    @property
+    def grows(self) -> bool:
+        """Whether more capacity would let more go. Where the loop is the limit, the kind that has
+        the less of its share holds both back."""
+        other = self._other
+        if other is None or not other.wanted or not self.pressed:
+            return True
+        return self._worth(other) <= other._worth(self)
+
+    def _worth(self, other: Slots) -> float:
+        """How many there may be of both where the capacity of this kind is its share."""
+        return self.capacity / self._share(other)
+
+    def _share(self, other: Slots) -> float:
+        """The part of both that this kind has a right to."""
+        share = self.capacity / (self.capacity + other.capacity)
+        return min(max(share, LEAST_SHARE), 1 - LEAST_SHARE)
 
     def _of_both(self, other: Slots) -> int:
         """How many there may be of both kinds together."""
