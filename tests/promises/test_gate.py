@@ -132,7 +132,10 @@ async def test_a_session_that_ends_costs_one_call_and_no_part(scene: Scene, how:
         end = gate.expire_sessions if how == "expired" else gate.revoke_sessions
         gate.faults.add(kind="call", action="UploadPart", nth=6, call=lambda: end(scene.role))
     else:
+        # None is answered before all three have come: one that came later would have the new
+        # session, and end that one, too.
         for nth in (6, 7, 8):
+            gate.faults.add(kind="delay", action="UploadPart", nth=nth, seconds=1.0)
             gate.faults.add(kind="status", action="UploadPart", nth=nth, status=400, code=how)
     data = os.urandom(12 * PART)
     async with scene.engine(config=PARTS) as s3:
