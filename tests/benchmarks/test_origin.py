@@ -354,7 +354,8 @@ def test_a_round_trip_comes_before_each_answer_and_a_new_connection(
     counts = origin.counts()
     ready = 0.04 * (trips - 1)
     in_use = (counts["in_use_us"] - before["in_use_us"]) / 1e6
-    assert 0.08 <= in_use <= first + second - ready, "from when it was set up"
+    # A round trip is a timer's, to a millisecond; from before it was set up would be 40 ms more.
+    assert 0.08 <= in_use <= first + second - ready + 0.02, "from when it was set up"
     names = ("user_seconds", "system_seconds")
     assert sum(counts[name] - before[name] for name in names) < first, "it sleeps meanwhile"
 
