@@ -226,29 +226,22 @@ class Slots:
         other = self._other
         if other is None or not (wanted := other.wanted):
             return self.capacity
-        share, total = self._share(other), float(self._of_both(other))
+        total = float(self._of_both(other))
+        share = self.capacity / (self.capacity + other.capacity)
+        share = min(max(share, LEAST_SHARE), 1 - LEAST_SHARE)
         if self.pressed:
             # The shares, and for no kind more than it has alone.
-            total = min(total, self._worth(other), other._worth(self))
+            total = min(total, self.capacity / share, other.capacity / (1 - share))
         return max(round(total * share), 1, int(min(self.capacity, total - wanted)))
 
     @property
     def grows(self) -> bool:
-        """Whether more capacity would let more go. Where the loop is the limit, the kind that has
-        the less of its share holds both back."""
+        """Whether more capacity would let more go: where the loop is the limit, not of a kind that
+        has more than its share already."""
         other = self._other
         if other is None or not other.wanted or not self.pressed:
             return True
-        return self._worth(other) <= other._worth(self)
-
-    def _worth(self, other: Slots) -> float:
-        """How many there may be of both where the capacity of this kind is its share."""
-        return self.capacity / self._share(other)
-
-    def _share(self, other: Slots) -> float:
-        """The part of both that this kind has a right to."""
-        share = self.capacity / (self.capacity + other.capacity)
-        return min(max(share, LEAST_SHARE), 1 - LEAST_SHARE)
+        return self.capacity <= (1 - LEAST_SHARE) * (self.capacity + other.capacity)
 
     def _of_both(self, other: Slots) -> int:
         """How many there may be of both kinds together."""
