@@ -43,6 +43,7 @@ from engine.transfer.stored_as import mtime_of
 from engine.transfer.stored_parts import part_sizes
 from engine.transfer.verify import SumSpan, Verifier, verifiable
 from engine.transfer.workers import run_parts
+from engine.transfer.writer import room_of
 from engine.types import ByteRange, Checksum, ObjectInfo, RangeReceipt, S3Url, TransferResult
 
 _NOT_YET: Mapping[int, int] = {}
@@ -222,7 +223,7 @@ async def _small(
     """One of many small objects: kept in memory until it is whole, then written in one trip."""
     check_readable(listed, context.options)
     bodies = context.limiter.bodies
-    weight = await bodies.acquire(listed.size)
+    weight = await bodies.acquire(room_of(listed.size))
     try:
         return await _small_held(listed, target, context)
     finally:

@@ -28,8 +28,9 @@ START_SMALL = 64
 START_BIG = 16
 # S3 takes 3,500 writes and 5,500 reads a second and prefix; 512 at 100 ms are 5,000.
 MAX_IN_FLIGHT = 512
-# What one request holds at most: two pieces of 512 KiB (``_wire.rings``).
-SLOT_MEMORY = MiB
+# What one request holds: two pieces (``_wire.rings``), one where its body is no larger, or as many
+# bytes as a small body has (``_wire.pieces``).
+SLOT_MEMORY, PIECE, OWN_SIZE = MiB, 512 * KiB, 64 * KiB
 # A window is long enough to be measured, and for every request that was under way to be followed by
 # another: the first are of connections that were being opened.
 WINDOW_SECONDS = 0.2
@@ -217,6 +218,13 @@ class Turn:
         """It has worked."""
 
 
+def _memory_of(size: int) -> int:
+    """Bytes that a request holds for a body of ``size``."""
+    if size <= OWN_SIZE:
+        return size
+    return PIECE if size <= PIECE else SLOT_MEMORY
+
+
 @final
 class Slot(Turn):
     """One request's place. A holder makes one request and waits for nothing else."""
@@ -225,7 +233,7 @@ class Slot(Turn):
 
     def __init__(self, limiter: Limiter, url: S3Url, kind: _Kind, size: int, held: bool) -> None:
         super().__init__(limiter, url)
-        self._needs = 0 if held else min(size, SLOT_MEMORY)
+        self._needs = 0 if held else _memory_of(size)
         self._kind = kind
         self._size = size
         self._weight = 0

@@ -137,8 +137,7 @@ class FileWriter:
 
     def sink(self, size: int) -> SmallSink:
         """For a small object that is to be written."""
-        needed = -(-(HEAD_ROOM + size) // BUFFER_STEP) * BUFFER_STEP
-        return SmallSink(size, partial(self._buffer, needed))
+        return SmallSink(size, partial(self._buffer, room_of(size)))
 
     def give_back(self, sink: SmallSink) -> None:
         """Its bytes are not needed any more."""
@@ -260,6 +259,11 @@ class FileWriter:
 
     def __repr__(self) -> str:
         return f"<FileWriter trips={self._trips} pending={len(self._pending)}>"
+
+
+def room_of(size: int) -> int:
+    """Bytes of the buffer for a small object of ``size``."""
+    return -(-(HEAD_ROOM + size) // BUFFER_STEP) * BUFFER_STEP
 
 
 def _write_all(group: list[_Write]) -> None:

@@ -33,6 +33,9 @@ URL = S3Url("bucket", "folder/key")
         ({"max_concurrency": 500}, 8 * MiB, 256, 128),
         ({"max_memory": 16 * MiB}, 8 * MiB, 16, 8),
         ({"max_memory": 16 * MiB}, 512 * KiB, 32, 8),
+        # A whole piece, however little of it is used.
+        ({"max_memory": 16 * MiB}, 65 * KiB, 32, 8),
+        ({"max_memory": 16 * MiB}, 64 * KiB, START_SMALL, 8),
     ],
 )
 async def test_no_more_requests_than_slots_and_memory(

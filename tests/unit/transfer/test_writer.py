@@ -17,6 +17,7 @@ from engine.records import file_version
 from engine.threads import ThreadDoor
 from engine.transfer import writer as writer_room
 from engine.transfer.writer import FileWriter
+from engine.types import KiB
 
 _SHARED_MEMORY = Path("/dev/shm")
 
@@ -147,3 +148,10 @@ def test_memory_of_an_object_that_is_written_is_used_again() -> None:
         writer.give_back(sink)
     kept = [writer.sink(1).room for _ in range(3 * writer_room.MAX_BUFFERS)]
     assert len({id(room.obj) for room in kept}) == len(kept)
+
+
+@pytest.mark.parametrize("size", [0, 1, 14 * KiB, 14 * KiB + 1, 128 * KiB])
+def test_what_a_small_object_is_counted_with_is_what_it_holds(size: int) -> None:
+    sink = FileWriter(ThreadDoor()).sink(size)
+    assert len(sink.memory) == size
+    assert sink.buffer is not None and len(sink.buffer) == writer_room.room_of(size)
