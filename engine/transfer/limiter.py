@@ -15,7 +15,7 @@ from engine.errors import S3Error
 from engine.pace import Pace
 from engine.protocols import Clock
 from engine.retry import asks_for_less
-from engine.transfer.climber import AIM, FAR, FAR_BIG, STEP, Climber
+from engine.transfer.climber import AIM, AIM_BIG, FAR, FAR_BIG, STEP, Climber
 from engine.transfer.load import Load
 from engine.transfer.slots import Memory, Slots, SlotStatistics
 from engine.transfer.slow_parts import SlowParts
@@ -79,13 +79,15 @@ class _Kind:
         load: Load,
         pace: Pace | None,
         far: float,
+        aim: float,
     ) -> None:
         self._pace = pace
+        self._aim = aim
         self._waited = 0.0
         if pace is not None:
             start = min(start, max(1, pace.limit // PACED_SHARE))
             cap = min(cap, max(1, pace.limit // LEAST_SHARE))
-        self.climber = Climber(start, cap, far)
+        self.climber = Climber(start, cap, far, aim)
         self.slots = Slots(self.climber.number, memory)
         self.most = self.climber.number
         self._load = load
@@ -132,7 +134,7 @@ class _Kind:
         if load is not None and self.slots.shares:
             # The loop waits for the interpreter lock of the other kind's threads, which is not
             # counted: it seems to have more time to spare than it has.
-            load = max(load, AIM / STEP)
+            load = max(load, self._aim / STEP)
         if seconds < IDLE_SECONDS:  # else nothing was to be done for a while
             self._set(self.climber.window(self._work, seconds, saturated=saturated, load=load))
         self._since, self._work, self._done, self._saturated = now, 0.0, 0, False
@@ -278,11 +280,13 @@ class Limiter:
         cap = fixed or MAX_IN_FLIGHT
         self._parts = config.parts_at_first
         self._parts_grow = config.max_parts_in_flight is None
-        self._small = _Kind(fixed or START_SMALL, cap, memory, round_trip, Load(), pace, FAR)
+        self._small = _Kind(fixed or START_SMALL, cap, memory, round_trip, Load(), pace, FAR, AIM)
         # Half of it at most: small and big objects may be under way together.
         most = min(cap, max(1, config.max_memory // 2 // SLOT_MEMORY))
         load = Load(helpers=movers)
-        self._big = _Kind(fixed or START_BIG, most, memory, round_trip, load, pace, FAR_BIG)
+        self._big = _Kind(
+            fixed or START_BIG, most, memory, round_trip, load, pace, FAR_BIG, AIM_BIG
+        )
         self._small.slots.share_with(self._big.slots, fixed)
         # Of bytes alone: parts that are kept until they are sent; small bodies that have been read
         # and not sent, or received and not written; pieces that a reader has not taken.

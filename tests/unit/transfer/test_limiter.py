@@ -16,7 +16,7 @@ from engine.config import TransferConfig
 from engine.errors import S3Error
 from engine.testing.clock import run_virtual
 from engine.thread_time import used_by_thread
-from engine.transfer.climber import REST, Climber
+from engine.transfer.climber import AIM_BIG, REST, Climber
 from engine.transfer.limiter import MAX_IN_FLIGHT, START_BIG, START_SMALL, Limiter
 from engine.transfer.load import Load
 from engine.transfer.slots import Slots
@@ -248,6 +248,12 @@ def test_a_step_leaves_the_loop_a_quarter_of_its_time() -> None:
         assert climber.window(100, 1, saturated=True, load=load) == number
         if number == 40:
             assert climber.window(115, 1, saturated=True, load=load) == 16, "too little"
+
+
+def test_a_step_of_big_ones_leaves_a_little_more_and_is_never_one_down() -> None:
+    for load, number in ((0.01, 40), (0.5, 21), (0.6, 18), (0.69, 16), (None, 32)):
+        climber = Climber(16, 512, aim=AIM_BIG)
+        assert climber.window(100, 1, saturated=True, load=load) == number
 
 
 def test_more_that_make_the_loop_busy_and_bring_nothing_are_taken_back() -> None:
