@@ -61,7 +61,7 @@ class Climber:
 
     def __init__(self, start: int, cap: int, far: float = FAR, aim: float = AIM) -> None:
         self._far = far
-        self._aim = aim
+        self.aim = aim
         self.number = self._start = min(start, cap)
         self._cap = cap
         self._floor = min(FLOOR, self.number)
@@ -112,7 +112,7 @@ class Climber:
         if self._before is not None:
             self._again = False
         self._before, self._lower, self._greets = rate, self.number, True
-        step = STEP if load is None else min(max(self._aim / max(load, 0.01), 1.0), MAX_STEP)
+        step = STEP if load is None else min(max(self.aim / max(load, 0.01), 1.0), MAX_STEP)
         self._go_to(min(int(step * self.number), self._cap))
         self._worth = (self.number / self._lower) ** WORTH
         if self.number == self._lower:

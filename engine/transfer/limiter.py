@@ -82,7 +82,6 @@ class _Kind:
         aim: float,
     ) -> None:
         self._pace = pace
-        self._aim = aim
         self._waited = 0.0
         if pace is not None:
             start = min(start, max(1, pace.limit // PACED_SHARE))
@@ -134,7 +133,7 @@ class _Kind:
         if load is not None and self.slots.shares:
             # The loop waits for the interpreter lock of the other kind's threads, which is not
             # counted: it seems to have more time to spare than it has.
-            load = max(load, self._aim / STEP)
+            load = max(load, self.climber.aim / STEP)
         if seconds < IDLE_SECONDS:  # else nothing was to be done for a while
             self._set(self.climber.window(self._work, seconds, saturated=saturated, load=load))
         self._since, self._work, self._done, self._saturated = now, 0.0, 0, False
