@@ -62,7 +62,8 @@ class Tree:
 
             def stop() -> None:
                 moved = [e.size for e in self.events if isinstance(e, BytesMoved)]
-                if moved.count(1000) >= 5 and moved.count(PART) >= 2:
+                # Not "moved": of five that were, some would have no name yet.
+                if self.count(ObjectDone) >= 5 and moved.count(PART) >= 2:
                     scope.cancel()
 
             self.at_event = stop
