@@ -27,19 +27,19 @@ _COLUMNS = ("Key", "LastModified", "ETag", "Size", "StorageClass")
 _FIRST = b"<Contents>"
 _LAST = b"</Contents>"
 _ONE_ROW = b"<Contents></Contents>"
-# No longer than so many rows of the shortest kind: what need not be counted.
-_FEW_BYTES = 80 * MAX_ROWS
+# No longer than so many rows and elements of the shortest kinds: what need not be counted.
+_FEW_BYTES = min(80 * MAX_ROWS, 4 * MAX_ELEMENTS)
 _NEXT = b"Contents>" + _FIRST
 # S3's rows have 9 ends of elements, or 14 with an owner and the state of a restore.
 _MAX_WIDTH = 32
 # XML refuses them, or changes them (carriage return); line feed and tab it leaves alone.
 _CONTROLS = [bytes([code]) for code in range(32) if code not in b"\t\n"]
-# Text of the fields that are read over: without markup, references and control characters.
-_PLAIN = "[A-Za-z0-9_.:@ -]*"
-# So long that no key, date or ETag is longer; the parser has a limit as well.
+# So long that no key, date or ETag is longer; the parser refuses what is much longer.
 _LONGEST = 8192
 _TEXT = f"[^<]{{0,{_LONGEST}}}"
-_FIELDS = ("ChecksumAlgorithm", "ChecksumType")
+# Text of the fields that are read over: without markup, references and control characters.
+_PLAIN = f"[A-Za-z0-9_.:@ -]{{0,{_LONGEST}}}"
+_MOST_ALGORITHMS = 8
 _FIELDS_OF_RESTORE = ("IsRestoreInProgress", "RestoreExpiryDate")
 
 
@@ -81,8 +81,6 @@ def _read_by_columns(body: bytes) -> Listing | None:
     start, stop = _rows_in(body)
     if not stop:
         return None
-    if stop - start > _FEW_BYTES and body.count(b"</", start, stop) > MAX_ELEMENTS:
-        return None  # what the parser refuses, before there is an object for each
     pieces = body[start:stop].removesuffix(_LAST).split(b"</")
     pieces[0] = b"Contents>" + pieces[0]  # as the first piece of the next row
     most = min(len(pieces), _MAX_WIDTH)
@@ -151,8 +149,12 @@ def _rows_in(body: bytes) -> tuple[int, int]:
     start, stop = body.find(_FIRST), body.rfind(_LAST) + len(_LAST)
     if start < 0 or stop < start or not body.isascii() or _has_markup(body):
         return 0, 0
-    if stop - start > _FEW_BYTES and body.count(_FIRST) > MAX_ROWS:
+    if len(body) <= _FEW_BYTES:
+        return start, stop
+    if body.count(_FIRST) > MAX_ROWS:
         raise ProtocolError(f"an answer of over {MAX_ROWS} rows")
+    if body.count(b"<") > MAX_ELEMENTS:
+        return 0, 0  # the parser may refuse it, before there is an object for each
     return start, stop
 
 
@@ -190,17 +192,17 @@ def _read_by_pattern(body: bytes) -> Listing | None:
 def _pattern() -> re.Pattern[str]:
     """One row: all of it, then the five columns. Built when there is a listing to read."""
 
-    def any_of(names: tuple[str, ...], more: str = "") -> str:
-        fields = "|".join(f"<{name}>{_PLAIN}</{name}>" for name in names)
-        # Possessive: fields that repeat without an end must not be tried in every division.
-        return f"(?:{fields}{more})*+"
+    def maybe(name: str, text: str = _PLAIN) -> str:
+        return f"(?:<{name}>{text}</{name}>)?"
 
-    owner = f"|<Owner>{any_of(('ID', 'DisplayName'))}</Owner>"
-    restore = f"|<RestoreStatus>{any_of(_FIELDS_OF_RESTORE)}</RestoreStatus>"
-    other = any_of(_FIELDS, owner + restore)
+    # Each once at most: the parser refuses a second text that differs.
+    checksum = f"(?:<ChecksumAlgorithm>{_PLAIN}</ChecksumAlgorithm>){{0,{_MOST_ALGORITHMS}}}"
+    owner = maybe("Owner", maybe("ID") + maybe("DisplayName"))
+    restore = maybe("RestoreStatus", "".join(map(maybe, _FIELDS_OF_RESTORE)))
     quote = '(?:&quot;|")'
     return re.compile(
         rf"(<Contents><Key>({_TEXT})</Key><LastModified>({_TEXT})</LastModified>"
-        rf"<ETag>{quote}({_TEXT}?){quote}</ETag>{other}<Size>([0-9]{{1,19}})</Size>{other}"
-        rf"(?:<StorageClass>({_PLAIN})</StorageClass>)?{other}</Contents>)"
+        rf"<ETag>{quote}({_TEXT}?){quote}</ETag>{checksum}{maybe('ChecksumType')}"
+        rf"<Size>([0-9]{{1,19}})</Size>{owner}"
+        rf"(?:<StorageClass>({_PLAIN})</StorageClass>)?{restore}</Contents>)"
     )
