@@ -77,7 +77,8 @@ async def test_ranges_land_where_they_belong(tmp_path: Path) -> None:
         for _ in range(2):
             await asyncio.gather(*(one(n * 2 * MiB) for n in range(4)))
             assert path.read_bytes() == data
-        assert origin.connections == 4
+        # One that is free is taken before the others are open: fewer may have done it all.
+        assert origin.connections <= 4
         assert plane.statistics().bytes_received == 16 * MiB
 
 
